@@ -1,0 +1,76 @@
+package v1alpha1
+
+// LabelConfig is set by the operator on every ServiceProxyNode; its value is the name of the config the node has.
+const LabelConfig = "serviceproxy.io/config"
+
+// Condition types of both kinds. Every condition is set from the first look on, with observedGeneration; Reconciling
+// and Stalled are the abnormal-true conditions of kstatus and are there only while they are true.
+const (
+	// ConditionReady is the one to wait for. On a config it is True when every assigned node whose Node is Ready runs
+	// the observed generation and is in sync, or when there is no node. On a node it is True when it is Accepted and
+	// Programmed.
+	ConditionReady = "Ready"
+
+	// ConditionAccepted says that the spec can be carried out at all: on a config that it is valid, on a node that
+	// its kernel and tools can do it.
+	ConditionAccepted = "Accepted"
+
+	// ConditionProgrammed is a condition of nodes: True when the kernel holds what Services and EndpointSlices say.
+	ConditionProgrammed = "Programmed"
+
+	// ConditionConflicted is a condition of configs: True when another config of the same priority selects one of
+	// its nodes. The config that has the node keeps it; if none has it, the lexically first name gets it.
+	ConditionConflicted = "Conflicted"
+
+	// ConditionReconciling is there, and True, while nodes are on their way to the observed generation.
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled is there, and True, when somebody has to act before the config can become Ready.
+	ConditionStalled = "Stalled"
+)
+
+// Reasons of a ServiceProxyConfig's conditions.
+const (
+	// ReasonAllNodesReady (Ready=True): every assigned node whose Node is Ready is in sync.
+	ReasonAllNodesReady = "AllNodesReady"
+	// ReasonNoMatchingNodes (Ready=True): no node has this config, so there is nothing to do.
+	ReasonNoMatchingNodes = "NoMatchingNodes"
+	// ReasonRollingOut (Ready=False, Reconciling=True): nodes are on their way to the observed generation.
+	ReasonRollingOut = "RollingOut"
+	// ReasonNodesFailed (Ready=False, Stalled=True): nodes reported a failure; failedNodes names them.
+	ReasonNodesFailed = "NodesFailed"
+	// ReasonNotAccepted (Ready=False, Stalled=True; on a node also Programmed=False): the spec cannot be carried
+	// out; Accepted says why.
+	ReasonNotAccepted = "NotAccepted"
+	// ReasonValid (Accepted=True): the spec is valid.
+	ReasonValid = "Valid"
+	// ReasonInvalidSelector (Accepted=False): spec.nodeSelector cannot be parsed.
+	ReasonInvalidSelector = "InvalidSelector"
+	// ReasonEqualPriorityOverlap (Conflicted=True): another config of the same priority selects the same nodes.
+	ReasonEqualPriorityOverlap = "EqualPriorityOverlap"
+	// ReasonNoOverlap (Conflicted=False): no other config of the same priority selects these nodes.
+	ReasonNoOverlap = "NoOverlap"
+	// ReasonConflicted (Ready=False, Stalled=True): nodes it selects stay with another config of the same priority.
+	ReasonConflicted = "Conflicted"
+)
+
+// Reasons of a ServiceProxyNode's conditions.
+const (
+	// ReasonSynced (Ready=True, Programmed=True): the kernel holds what Services and EndpointSlices say.
+	ReasonSynced = "Synced"
+	// ReasonSupported (Accepted=True): the node can do what the settings ask for.
+	ReasonSupported = "Supported"
+	// ReasonBackendUnavailable (Accepted=False): no working iptables was found; install it, or give the agent the
+	// capability NET_ADMIN.
+	ReasonBackendUnavailable = "BackendUnavailable"
+	// ReasonUnsupportedMode (Accepted=False): this agent does not know the mode; upgrade the agent. What ran before
+	// goes on running.
+	ReasonUnsupportedMode = "UnsupportedMode"
+	// ReasonInvalidSettings (Accepted=False): the settings cannot be carried out on this node; the message names the
+	// field. What ran before goes on running.
+	ReasonInvalidSettings = "InvalidSettings"
+	// ReasonPending (Programmed=Unknown): the agent has not completed its first sync.
+	ReasonPending = "Pending"
+	// ReasonApplyFailed (Programmed=False): the kernel refused a write; the message says which and why.
+	ReasonApplyFailed = "ApplyFailed"
+)

@@ -1,0 +1,144 @@
+package v1alpha1
+
+// Mode is the way a node's kernel is taught about Services.
+// +kubebuilder:validation:Enum=iptables
+type Mode string
+
+const (
+	// ModeIPTables programs DNAT rules into the tables of iptables, through the backend (nft or legacy) that the
+	// node already uses.
+	ModeIPTables Mode = "iptables"
+)
+
+// ProxySettings says how Services are programmed on a node. It stands in line in the spec of both kinds: people write
+// it in a ServiceProxyConfig, and the operator copies it whole into the ServiceProxyNode of every node of the pool, so
+// that a node never depends on the config being readable.
+type ProxySettings struct {
+	// mode is the way the kernel is programmed: iptables.
+	// +required
+	Mode Mode `json:"mode,omitempty"`
+
+	// masquerade says which connections get the node's address as their source, and how local traffic is told apart.
+	// +optional
+	Masquerade Masquerade `json:"masquerade,omitzero"`
+
+	// nodePorts says on which addresses of the node its node ports are open.
+	// +optional
+	NodePorts NodePorts `json:"nodePorts,omitzero"`
+
+	// sync says how often the kernel is written and how often it is read back.
+	// +optional
+	Sync Sync `json:"sync,omitzero"`
+}
+
+// MasqueradePolicy says which connections through cluster IPs are masqueraded.
+// +kubebuilder:validation:Enum=Auto;All
+type MasqueradePolicy string
+
+const (
+	// MasqueradeAuto masquerades a connection only where the reply would not come back through this node otherwise.
+	MasqueradeAuto MasqueradePolicy = "Auto"
+	// MasqueradeAll masquerades every connection through a cluster IP, like kube-proxy's --masquerade-all.
+	MasqueradeAll MasqueradePolicy = "All"
+)
+
+// Masquerade says which connections get the node's address as their source.
+// +kubebuilder:validation:MinProperties=1
+type Masquerade struct {
+	// policy is Auto (only where the reply would not come back otherwise) or All (every connection through a
+	// cluster IP). Auto when unset.
+	// +optional
+	Policy MasqueradePolicy `json:"policy,omitempty"`
+
+	// bit is the bit of the packet mark that asks for masquerading, 0 to 31. 14 when unset, which is kube-proxy's.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=31
+	Bit *int32 `json:"bit,omitempty"`
+
+	// localTraffic says how packets of this node's own pods are recognised. By the pod CIDRs of the Node when unset.
+	// +optional
+	LocalTraffic LocalTraffic `json:"localTraffic,omitzero"`
+}
+
+// LocalTrafficDetection is a way to recognise packets sent by pods.
+// +kubebuilder:validation:Enum=NodePodCIDR;ClusterCIDR;BridgeInterface;InterfaceNamePrefix
+type LocalTrafficDetection string
+
+const (
+	// DetectNodePodCIDR takes packets from the pod CIDRs of the Node object as sent by local pods.
+	DetectNodePodCIDR LocalTrafficDetection = "NodePodCIDR"
+	// DetectClusterCIDR takes packets from any of clusterCIDRs as sent by pods.
+	DetectClusterCIDR LocalTrafficDetection = "ClusterCIDR"
+	// DetectBridgeInterface takes packets that come in through one bridge as sent by local pods.
+	DetectBridgeInterface LocalTrafficDetection = "BridgeInterface"
+	// DetectInterfaceNamePrefix takes packets that come in through interfaces of one name prefix as sent by local pods.
+	DetectInterfaceNamePrefix LocalTrafficDetection = "InterfaceNamePrefix"
+)
+
+// LocalTraffic says how packets sent by pods are recognised.
+// +kubebuilder:validation:XValidation:rule="self.detect == 'ClusterCIDR' ? has(self.clusterCIDRs) : !has(self.clusterCIDRs)",message="clusterCIDRs is required with detect: ClusterCIDR and has no meaning otherwise",fieldPath=".clusterCIDRs"
+// +kubebuilder:validation:XValidation:rule="(self.detect == 'BridgeInterface' || self.detect == 'InterfaceNamePrefix') ? has(self.interface) : !has(self.interface)",message="interface is required with detect: BridgeInterface or InterfaceNamePrefix and has no meaning otherwise",fieldPath=".interface"
+type LocalTraffic struct {
+	// detect is the way to recognise packets sent by pods.
+	// +required
+	Detect LocalTrafficDetection `json:"detect,omitempty"`
+
+	// clusterCIDRs are the networks of all pods of the cluster, with detect: ClusterCIDR.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="each entry must be a CIDR such as 10.244.0.0/16"
+	ClusterCIDRs []string `json:"clusterCIDRs,omitempty"`
+
+	// interface is the name of the bridge (detect: BridgeInterface) or the prefix of the names of the interfaces
+	// (detect: InterfaceNamePrefix) through which packets of local pods come in.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9._-]+$`
+	Interface string `json:"interface,omitempty"`
+}
+
+// NodePortAddressPrimary in nodePorts.addresses means the node's primary address of each family, as in Node.status.
+const NodePortAddressPrimary = "Primary"
+
+// NodePorts says where node ports are open.
+// +kubebuilder:validation:MinProperties=1
+type NodePorts struct {
+	// addresses are the networks whose addresses on this node accept connections to node ports, or the one word
+	// Primary for the address of each family in the Node object. All addresses of the node when unset. A family
+	// that no entry names has no node ports.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="self.all(a, a == 'Primary' || isCIDR(a))",message="each entry must be a CIDR such as 192.168.0.0/16, or the list must be the one word Primary"
+	// +kubebuilder:validation:XValidation:rule="!('Primary' in self) || self.size() == 1",message="Primary stands alone"
+	Addresses []string `json:"addresses,omitempty"`
+}
+
+// Sync says how often the kernel is written and read back.
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.minIntervalMilliseconds) || !has(self.fullIntervalSeconds) || self.minIntervalMilliseconds <= self.fullIntervalSeconds * 1000",message="minIntervalMilliseconds must not be longer than fullIntervalSeconds",fieldPath=".minIntervalMilliseconds"
+type Sync struct {
+	// minIntervalMilliseconds is the shortest time between the end of one write to the kernel and the start of the
+	// next, in milliseconds. A lone change is always written at once. When unset the agent paces itself by what its
+	// writes cost: never more than a fifth of the time is spent writing.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=60000
+	MinIntervalMilliseconds *int32 `json:"minIntervalMilliseconds,omitempty"`
+
+	// fullIntervalSeconds is the time between two full comparisons of the kernel with what should be there, in
+	// seconds. Whatever differs is repaired and counted. 600 when unset.
+	// +optional
+	// +kubebuilder:validation:Minimum=10
+	// +kubebuilder:validation:Maximum=86400
+	FullIntervalSeconds *int32 `json:"fullIntervalSeconds,omitempty"`
+}
