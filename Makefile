@@ -1,0 +1,159 @@
+# Everything here works on a fresh clone: a target makes or installs what it needs first. Only Go, make and git have to
+# be there (and root for the targets that touch a kernel or install packages).
+
+SHELL := /usr/bin/env bash -euo pipefail
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+IMG ?= ghcr.io/serviceproxy/service-proxy-operator:$(VERSION)
+AGENT_IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
+TEST_TIMEOUT ?= 40m
+
+GO ?= go
+# The version is stamped by hand, so a checkout without .git, or with one owned by somebody else, builds as well.
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+# One setting for build, vet, lint and test, so that nothing is compiled twice.
+export CGO_ENABLED ?= 0
+
+CACHE := $(CURDIR)/.cache
+# Tools live under the hash of what pins them: a changed pin is a different path, and gets built.
+TOOLS := $(CACHE)/tools/$(shell { cat test/tools/go.* test/tools/*/*.go; $(GO) env GOVERSION; } | cksum | cut -d' ' -f1)
+CONTROLLER_GEN := $(TOOLS)/controller-gen
+GOLANGCI_LINT := $(TOOLS)/golangci-lint
+# Where the control plane of test/cluster is built.
+export PATH := $(CACHE)/bin:$(PATH):/usr/sbin:/sbin
+
+# Directories with a go.mod, below this one. Generated and fetched things are not ours.
+MODULES := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 \( -name .cache -o -name .git \) -prune -o -name go.mod -print))
+
+say = @printf '==> %s\n' "$(1)"
+
+##@ General
+
+.PHONY: help
+help: ## Show this text.
+	@awk 'BEGIN { FS = ":.*## "; print "Usage: make TARGET" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: clean
+clean: ## Remove everything that was built.
+	rm -rf bin .cache cover.out
+
+##@ Build
+
+.PHONY: build
+build: ## Build the operator, the agent and the kubectl plugin into bin/.
+	$(call say,building bin/ at $(VERSION))
+	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Write deep copies and CRDs from the types in api/.
+	$(call say,generating deep copies and CRDs)
+	@$(call generate-into,.)
+
+# Everything that is generated, below the directory $(1).
+generate-into = $(CONTROLLER_GEN) paths=./api/v1alpha1 \
+	object output:object:dir=$(1)/api/v1alpha1 \
+	crd output:crd:dir=$(1)/config/crd/bases
+
+.PHONY: docker-build
+docker-build: ## Build the images of the operator (IMG) and the agent (AGENT_IMG).
+	docker build --target operator --build-arg VERSION=$(VERSION) --tag $(IMG) .
+	docker build --target agent --build-arg VERSION=$(VERSION) --tag $(AGENT_IMG) .
+
+##@ Check
+
+.PHONY: verify-generated
+verify-generated: $(CONTROLLER_GEN) ## Fail if generated files are not what generate would write.
+	$(call say,comparing generated files)
+	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	mkdir -p "$$fresh"/api/v1alpha1 "$$fresh"/config/crd/bases; \
+	$(call generate-into,"$$fresh"); \
+	{ diff -u api/v1alpha1/zz_generated.deepcopy.go "$$fresh"/api/v1alpha1/zz_generated.deepcopy.go && \
+	  diff -ru config/crd/bases "$$fresh"/config/crd/bases; } || \
+	{ echo 'generated files are stale: run make generate and commit the result' >&2; exit 1; }
+
+.PHONY: vet
+vet: ## Run go vet over every module.
+	@for module in . $(MODULES); do \
+		printf '==> go vet in %s\n' "$$module"; (cd "$$module" && $(GO) vet ./...); done
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run golangci-lint with logcheck and the linter of Kubernetes APIs.
+	$(call say,linting)
+	@$(GOLANGCI_LINT) run
+
+.PHONY: lint-fix
+lint-fix: $(GOLANGCI_LINT) ## Let the linters repair what they can.
+	@$(GOLANGCI_LINT) run --fix
+
+##@ Test
+
+.PHONY: deps
+deps: ## Install the programs that agents and tests call, if they are missing (Debian, Ubuntu).
+	@test/tools/deps.sh
+
+.PHONY: test
+test: deps build ## Run every test of every module.
+	$(call say,running every test)
+	@for module in . $(MODULES); do \
+		printf '==> go test in %s\n' "$$module"; \
+		(cd "$$module" && $(GO) test -timeout $(TEST_TIMEOUT) ./...); done
+
+.PHONY: bench
+bench: deps build ## Run every benchmark.
+	$(call say,running every benchmark)
+	@$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
+
+##@ Try it
+
+.PHONY: demo
+demo: deps build ## Bring up a cluster on this machine, send connections through Services, take it down.
+	@$(GO) run ./test/demo
+
+.PHONY: dev
+dev: deps build ## Bring up the same cluster and leave it running.
+	@$(GO) run ./test/dev
+
+.PHONY: dev-down
+dev-down: ## End what dev started.
+	@$(GO) run ./test/dev down
+
+##@ Use a cluster (the current context of kubectl)
+
+.PHONY: install
+install: ## Create the CRDs.
+	kubectl apply --server-side -k config/crd
+
+.PHONY: uninstall
+uninstall: ## Delete the CRDs, and with them every object of both kinds.
+	kubectl delete --ignore-not-found -k config/crd
+
+# config/default with the images of this build, without touching a tracked file.
+DEPLOY := .cache/deploy
+.PHONY: $(DEPLOY)
+$(DEPLOY):
+	@mkdir -p $@
+	@printf '%s\n' 'resources: [../../config/default]' 'images:' \
+		'- {name: operator, newName: $(call image-name,$(IMG)), newTag: $(call image-tag,$(IMG))}' \
+		'- {name: agent, newName: $(call image-name,$(AGENT_IMG)), newTag: $(call image-tag,$(AGENT_IMG))}' \
+		> $@/kustomization.yaml
+
+.PHONY: deploy
+deploy: $(DEPLOY) ## Install CRDs, operator (IMG) and agents (AGENT_IMG).
+	kubectl apply --server-side -k $(DEPLOY)
+
+.PHONY: undeploy
+undeploy: $(DEPLOY) ## Remove what deploy installed.
+	kubectl delete --ignore-not-found -k $(DEPLOY)
+
+# Built with CGO off and from test/tools, so that the versions are those of test/tools/go.mod and nobody else's.
+$(CONTROLLER_GEN):
+	$(call say,building controller-gen)
+	@cd test/tools && $(GO) build -o $@ sigs.k8s.io/controller-tools/cmd/controller-gen
+
+$(GOLANGCI_LINT):
+	$(call say,building golangci-lint (a few minutes))
+	@cd test/tools && $(GO) build -o $@ ./golangci-lint
