@@ -7,5 +7,7 @@
 // The package holds types, markers and documented constants, and no logic.
 //
 // +kubebuilder:object:generate=true
+// +kubebuilder:ac:generate=true
+// +kubebuilder:ac:output:package=../applyconfiguration
 // +groupName=serviceproxy.io
 package v1alpha1

@@ -9,6 +9,9 @@ import (
 // GroupName is the API group of both kinds.
 const GroupName = "serviceproxy.io"
 
+// SchemeGroupVersion is GroupVersion under the name by which generated code asks for it.
+var SchemeGroupVersion = GroupVersion()
+
 // GroupVersion returns the group and version of this package.
 func GroupVersion() schema.GroupVersion {
 	return schema.GroupVersion{Group: GroupName, Version: "v1alpha1"}
