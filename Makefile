@@ -49,14 +49,9 @@ build: ## Build the operator, the agent and the kubectl plugin into bin/.
 	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Write deep copies and CRDs from the types in api/.
-	$(call say,generating deep copies and CRDs)
-	@$(call generate-into,.)
-
-# Everything that is generated, below the directory $(1).
-generate-into = $(CONTROLLER_GEN) paths=./api/v1alpha1 \
-	object output:object:dir=$(1)/api/v1alpha1 \
-	crd output:crd:dir=$(1)/config/crd/bases
+generate: $(CONTROLLER_GEN) ## Write deep copies, apply configurations and CRDs from the types in api/.
+	$(call say,generating from api/)
+	@test/tools/generate.sh $(CONTROLLER_GEN)
 
 .PHONY: docker-build
 docker-build: ## Build the images of the operator (IMG) and the agent (AGENT_IMG).
@@ -68,12 +63,7 @@ docker-build: ## Build the images of the operator (IMG) and the agent (AGENT_IMG
 .PHONY: verify-generated
 verify-generated: $(CONTROLLER_GEN) ## Fail if generated files are not what generate would write.
 	$(call say,comparing generated files)
-	@fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
-	mkdir -p "$$fresh"/api/v1alpha1 "$$fresh"/config/crd/bases; \
-	$(call generate-into,"$$fresh"); \
-	{ diff -u api/v1alpha1/zz_generated.deepcopy.go "$$fresh"/api/v1alpha1/zz_generated.deepcopy.go && \
-	  diff -ru config/crd/bases "$$fresh"/config/crd/bases; } || \
-	{ echo 'generated files are stale: run make generate and commit the result' >&2; exit 1; }
+	@test/tools/generate.sh $(CONTROLLER_GEN) --check
 
 .PHONY: vet
 vet: ## Run go vet over every module.

@@ -31,7 +31,7 @@ type ServiceProxyConfig struct {
 
 	// status is what the operator observed of the pool.
 	// +optional
-	// +kubebuilder:default={observedGeneration:-1}
+	// +default={"observedGeneration":-1}
 	Status ServiceProxyConfigStatus `json:"status,omitzero"`
 }
 

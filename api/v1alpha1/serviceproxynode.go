@@ -35,7 +35,7 @@ type ServiceProxyNode struct {
 
 	// status is what the agent on the node reports.
 	// +optional
-	// +kubebuilder:default={observedGeneration:-1}
+	// +default={"observedGeneration":-1}
 	Status ServiceProxyNodeStatus `json:"status,omitzero"`
 }
 

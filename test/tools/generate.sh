@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Usage: generate.sh CONTROLLER_GEN [--check]
+#
+# Writes what is generated from the types in api/: deep copies, apply configurations and CRDs. With --check nothing is
+# written; it shows how the files differ from what would be written, and fails if they do.
+#
+# Everything is generated from nothing in a copy of the tree, so that a file which is no longer generated is noticed,
+# and a generator that fails leaves the tree as it was.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+controller_gen=$1
+check=${2:-}
+
+generated=(api/v1alpha1/zz_generated.deepcopy.go api/applyconfiguration config/crd/bases)
+
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+cp -R go.mod go.sum api "$fresh"
+(
+  cd "$fresh"
+  rm -rf "${generated[@]}"
+  "$controller_gen" object applyconfiguration crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
+)
+
+status=0
+for path in "${generated[@]}"; do
+  if [[ $check == --check ]]; then
+    diff -ruN "$path" "$fresh/$path" || status=1
+  else
+    rm -rf "$path"
+    mkdir -p "$(dirname "$path")"
+    cp -R "$fresh/$path" "$path"
+  fi
+done
+if ((status)); then
+  echo 'generated files are stale: run make generate and commit what it changes' >&2
+fi
+exit $status
