@@ -6,8 +6,10 @@ SHELL := /usr/bin/env bash -euo pipefail
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# REPOSITORY:TAG
 IMG ?= ghcr.io/serviceproxy/service-proxy-operator:$(VERSION)
-AGENT_IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
+AGENT_# REPOSITORY:TAG
+IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
 TEST_TIMEOUT ?= 40m
 
 GO ?= go
@@ -21,11 +23,13 @@ CACHE := $(CURDIR)/.cache
 TOOLS := $(CACHE)/tools/$(shell { cat test/tools/go.* test/tools/*/*.go; $(GO) env GOVERSION; } | cksum | cut -d' ' -f1)
 CONTROLLER_GEN := $(TOOLS)/controller-gen
 GOLANGCI_LINT := $(TOOLS)/golangci-lint
-# Where the control plane of test/cluster is built.
-export PATH := $(CACHE)/bin:$(PATH):/usr/sbin:/sbin
+# A kubectl of the machine wins over the one that controlplane builds.
+export PATH := $(PATH):$(CACHE)/bin:/usr/sbin:/sbin
+kubectl := $(if $(shell command -v kubectl),,controlplane)
 
-# Directories with a go.mod, below this one. Generated and fetched things are not ours.
-MODULES := $(patsubst ./%/go.mod,%,$(shell find . -mindepth 2 \( -name .cache -o -name .git \) -prune -o -name go.mod -print))
+# Every module with code of ours: this one and those below it.
+MODULES := . $(shell find * -mindepth 1 -name go.mod -printf '%h\n' | while read -r dir; do \
+	find "$$dir" -name '*.go' -printf "$$dir\\n" -quit; done)
 
 say = @printf '==> %s\n' "$(1)"
 
@@ -67,13 +71,13 @@ verify-generated: $(CONTROLLER_GEN) ## Fail if generated files are not what gene
 
 .PHONY: vet
 vet: ## Run go vet over every module.
-	@for module in . $(MODULES); do \
+	@for module in $(MODULES); do \
 		printf '==> go vet in %s\n' "$$module"; (cd "$$module" && $(GO) vet ./...); done
 
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run golangci-lint with logcheck and the linter of Kubernetes APIs.
-	$(call say,linting)
-	@$(GOLANGCI_LINT) run
+	@for module in $(MODULES); do \
+		printf '==> linting %s\n' "$$module"; (cd "$$module" && $(GOLANGCI_LINT) run); done
 
 .PHONY: lint-fix
 lint-fix: $(GOLANGCI_LINT) ## Let the linters repair what they can.
@@ -85,26 +89,30 @@ lint-fix: $(GOLANGCI_LINT) ## Let the linters repair what they can.
 deps: ## Install the programs that agents and tests call, if they are missing (Debian, Ubuntu).
 	@test/tools/deps.sh
 
+.PHONY: controlplane
+controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl for test clusters, once.
+	@$(GO) run ./test/cluster/build
+
 .PHONY: test
-test: deps build ## Run every test of every module.
+test: deps controlplane build ## Run every test of every module.
 	$(call say,running every test)
-	@for module in . $(MODULES); do \
+	@for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
 		(cd "$$module" && $(GO) test -timeout $(TEST_TIMEOUT) ./...); done
 
 .PHONY: bench
-bench: deps build ## Run every benchmark.
+bench: deps controlplane build ## Run every benchmark.
 	$(call say,running every benchmark)
 	@$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
 
 ##@ Try it
 
 .PHONY: demo
-demo: deps build ## Bring up a cluster on this machine, send connections through Services, take it down.
+demo: deps controlplane build ## Bring up a cluster on this machine, send connections through Services, take it down.
 	@$(GO) run ./test/demo
 
 .PHONY: dev
-dev: deps build ## Bring up the same cluster and leave it running.
+dev: deps controlplane build ## Bring up the same cluster and leave it running.
 	@$(GO) run ./test/dev
 
 .PHONY: dev-down
@@ -114,11 +122,11 @@ dev-down: ## End what dev started.
 ##@ Use a cluster (the current context of kubectl)
 
 .PHONY: install
-install: ## Create the CRDs.
+install: $(kubectl) ## Create the CRDs.
 	kubectl apply --server-side -k config/crd
 
 .PHONY: uninstall
-uninstall: ## Delete the CRDs, and with them every object of both kinds.
+uninstall: $(kubectl) ## Delete the CRDs, and with them every object of both kinds.
 	kubectl delete --ignore-not-found -k config/crd
 
 # config/default with the images of this build, without touching a tracked file.
@@ -126,17 +134,18 @@ DEPLOY := .cache/deploy
 .PHONY: $(DEPLOY)
 $(DEPLOY):
 	@mkdir -p $@
-	@printf '%s\n' 'resources: [../../config/default]' 'images:' \
-		'- {name: operator, newName: $(call image-name,$(IMG)), newTag: $(call image-tag,$(IMG))}' \
-		'- {name: agent, newName: $(call image-name,$(AGENT_IMG)), newTag: $(call image-tag,$(AGENT_IMG))}' \
-		> $@/kustomization.yaml
+	@{ printf '%s\n' 'resources: [../../config/default]' 'images:'; \
+	for image in operator=$(IMG) agent=$(AGENT_IMG); do \
+		repository=ghcr.io/serviceproxy/service-proxy-$${image%%=*} image=$${image#*=}; \
+		printf -- '- {name: %s, newName: "%s", newTag: "%s"}\n' $$repository "$${image%:*}" "$${image##*:}"; \
+	done; } > $@/kustomization.yaml
 
 .PHONY: deploy
-deploy: $(DEPLOY) ## Install CRDs, operator (IMG) and agents (AGENT_IMG).
+deploy: $(kubectl) $(DEPLOY) ## Install CRDs, operator (IMG) and agents (AGENT_IMG).
 	kubectl apply --server-side -k $(DEPLOY)
 
 .PHONY: undeploy
-undeploy: $(DEPLOY) ## Remove what deploy installed.
+undeploy: $(kubectl) $(DEPLOY) ## Remove what deploy installed.
 	kubectl delete --ignore-not-found -k $(DEPLOY)
 
 # Built with CGO off and from test/tools, so that the versions are those of test/tools/go.mod and nobody else's.
