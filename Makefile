@@ -8,8 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # REPOSITORY:TAG
 IMG ?= ghcr.io/serviceproxy/service-proxy-operator:$(VERSION)
-AGENT_# REPOSITORY:TAG
-IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
+AGENT_IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
 TEST_TIMEOUT ?= 40m
 
 GO ?= go
