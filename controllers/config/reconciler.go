@@ -1,0 +1,118 @@
+// Package config carries out what the planner decides: it reads the world, asks for a plan, and writes the specs of
+// ServiceProxyNodes and the statuses of ServiceProxyConfigs that are not as planned.
+package config
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/controllers/planner"
+)
+
+// FieldOwner is the field manager of everything that the operator writes.
+const FieldOwner = "service-proxy-operator"
+
+// A pass that failed is repeated after minRetry, then twice that, up to maxRetry. There is one key for the whole
+// world, so one node that cannot be written must not slow down all others for long.
+const (
+	minRetry = 200 * time.Millisecond
+	maxRetry = 30 * time.Second
+)
+
+// Reconciler makes ServiceProxyNodes and the statuses of ServiceProxyConfigs what the planner says.
+type Reconciler struct {
+	Client   client.Client
+	Recorder events.EventRecorder
+	Clock    clock.PassiveClock
+
+	// reported is when the status of a config was last written, by its name. A new process begins without, which
+	// costs at most one early write per config.
+	reported map[string]time.Time
+}
+
+// world is the one key of the queue. A plan is made of everything, so however many events arrive while a pass is
+// running, one more pass covers them all.
+type world struct{}
+
+var _ reconcile.TypedReconciler[world] = (*Reconciler)(nil)
+
+// +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxyconfigs,verbs=get;list;watch
+// +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxyconfigs/status,verbs=get;patch
+// +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxynodes,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update,namespace=service-proxy-system
+
+// SetupWithManager adds the reconciler to a manager that was made with ManagerOptions.
+func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
+	r.reported = map[string]time.Time{}
+	err := builder.TypedControllerManagedBy[world](mgr).
+		Named("serviceproxyconfig").
+		WatchesRawSource(watch(mgr, &v1alpha1.ServiceProxyConfig{}, configMatters)).
+		WatchesRawSource(watch(mgr, &v1alpha1.ServiceProxyNode{}, objectMatters)).
+		WatchesRawSource(watch(mgr, &corev1.Node{}, nodeMatters)).
+		WithOptions(controller.TypedOptions[world]{
+			EnableWarmup: new(true), // a standby has everything read when its turn comes
+			RateLimiter:  workqueue.NewTypedItemExponentialFailureRateLimiter[world](minRetry, maxRetry),
+		}).
+		Complete(r)
+	if err != nil {
+		return fmt.Errorf("adding the controller of ServiceProxyConfigs: %w", err)
+	}
+	return nil
+}
+
+// Reconcile makes one pass over the whole world. What cannot be written is tried again later and does not keep the
+// rest from being written now.
+func (r *Reconciler) Reconcile(ctx context.Context, _ world) (reconcile.Result, error) {
+	before, err := r.read(ctx)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	plan := planner.Make(before)
+	// Statuses first: they are few, and people who have just applied a config are looking.
+	again, reportErr := r.report(ctx, before.Configs, plan.Statuses)
+	assignErr := r.assign(ctx, before.Objects, plan)
+	if err := errors.Join(reportErr, assignErr); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// read returns the world as the caches have it. Nothing in it may be changed: it is shared with the caches.
+func (r *Reconciler) read(ctx context.Context) (planner.World, error) {
+	var (
+		configs v1alpha1.ServiceProxyConfigList
+		objects v1alpha1.ServiceProxyNodeList
+		nodes   corev1.NodeList
+	)
+	for _, list := range []client.ObjectList{&configs, &objects, &nodes} {
+		if err := r.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
+			return planner.World{}, fmt.Errorf("listing %T: %w", list, err)
+		}
+	}
+	now := planner.World{
+		Configs: configs.Items,
+		Objects: objects.Items,
+		Nodes:   make([]planner.Node, 0, len(nodes.Items)),
+		Now:     metav1.NewTime(r.Clock.Now()),
+	}
+	for i := range nodes.Items {
+		now.Nodes = append(now.Nodes, plannerNode(&nodes.Items[i]))
+	}
+	return now, nil
+}
