@@ -1,0 +1,293 @@
+package catalog
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+)
+
+// Catalog is what the API says, reduced to what the data plane needs. It is safe for concurrent use; what it hands out
+// is never changed afterwards.
+type Catalog struct {
+	nodeName string
+	now      func() time.Time
+	changed  chan struct{}
+
+	mu           sync.Mutex
+	services     map[types.NamespacedName]*forwarding.Service
+	slices       map[types.NamespacedName]*slice                        // by the name of the slice
+	byService    map[types.NamespacedName]map[types.NamespacedName]bool // names of slices, by Service
+	serviceCIDRs map[types.NamespacedName][]netip.Prefix
+	node         *Node
+	synced       map[string]bool
+
+	dirty       map[types.NamespacedName]time.Time // and since when
+	triggered   []time.Time
+	problems    []Problem
+	worldChange bool
+}
+
+// Node is what the data plane needs of the node's own Node object.
+type Node struct {
+	Zone      string
+	PodCIDRs  []netip.Prefix
+	Addresses []netip.Addr
+	// Leaving says that load balancers should stop sending here: the Node is being deleted or is marked so (KEP-3836).
+	Leaving bool
+}
+
+func (n *Node) equal(o *Node) bool {
+	if n == nil || o == nil {
+		return n == o
+	}
+	return n.Zone == o.Zone && n.Leaving == o.Leaving && slices.Equal(n.PodCIDRs, o.PodCIDRs) &&
+		slices.Equal(n.Addresses, o.Addresses)
+}
+
+// New returns an empty catalog as seen from one node.
+func New(nodeName string, now func() time.Time) *Catalog {
+	return &Catalog{
+		nodeName:     nodeName,
+		now:          now,
+		changed:      make(chan struct{}, 1),
+		services:     map[types.NamespacedName]*forwarding.Service{},
+		slices:       map[types.NamespacedName]*slice{},
+		byService:    map[types.NamespacedName]map[types.NamespacedName]bool{},
+		serviceCIDRs: map[types.NamespacedName][]netip.Prefix{},
+		synced:       map[string]bool{},
+		dirty:        map[types.NamespacedName]time.Time{},
+	}
+}
+
+// Changed has a value whenever Take has something new to say.
+func (c *Catalog) Changed() <-chan struct{} { return c.changed }
+
+// notify must not block: one waiting signal stands for any number of changes.
+func (c *Catalog) notify() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Synced says whether everything has been listed once, so that what is missing is really missing.
+func (c *Catalog) Synced() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.syncedLocked()
+}
+
+func (c *Catalog) syncedLocked() bool {
+	for _, kind := range []string{kindServices, kindSlices, kindServiceCIDRs, kindNodes} {
+		if !c.synced[kind] {
+			return false
+		}
+	}
+	return true
+}
+
+// Entry is a Service and its slices as they are now.
+type Entry struct {
+	Name types.NamespacedName
+	// Service is nil when there is none, or none that gets rules.
+	Service *forwarding.Service
+	Slices  []*forwarding.Slice
+}
+
+// World is what concerns every Service.
+type World struct {
+	Node         Node
+	ServiceCIDRs []netip.Prefix
+}
+
+// Batch is what changed since the last Take.
+type Batch struct {
+	World World
+	// WorldChanged says that the world is new; then Entries has every Service.
+	WorldChanged bool
+	Entries      []Entry
+	// Since is when the oldest of these changes arrived; zero when there is none.
+	Since time.Time
+	// Triggered are the times at which the endpoints in Entries changed in the cluster, where that is known.
+	Triggered []time.Time
+	Problems  []Problem
+}
+
+// Take returns what changed since the last Take, or false as long as the first lists are not complete.
+func (c *Catalog) Take() (Batch, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.syncedLocked() {
+		return Batch{}, false
+	}
+	b := Batch{World: c.worldLocked(), WorldChanged: c.worldChange, Triggered: c.triggered, Problems: c.problems}
+	for name, since := range c.dirty {
+		if b.Since.IsZero() || since.Before(b.Since) {
+			b.Since = since
+		}
+		if !c.worldChange {
+			b.Entries = append(b.Entries, c.entryLocked(name))
+		}
+	}
+	if c.worldChange {
+		for name := range c.services {
+			b.Entries = append(b.Entries, c.entryLocked(name))
+			delete(c.dirty, name)
+		}
+		for name := range c.dirty { // those that are gone
+			b.Entries = append(b.Entries, c.entryLocked(name))
+		}
+	}
+	c.dirty, c.triggered, c.problems, c.worldChange = map[types.NamespacedName]time.Time{}, nil, nil, false
+	return b, true
+}
+
+// All returns every Service, as if everything had changed. What changed since the last Take is still reported by the
+// next one.
+func (c *Catalog) All() []Entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entries := make([]Entry, 0, len(c.services))
+	for name := range c.services {
+		entries = append(entries, c.entryLocked(name))
+	}
+	return entries
+}
+
+func (c *Catalog) entryLocked(name types.NamespacedName) Entry {
+	e := Entry{Name: name, Service: c.services[name]}
+	if e.Service != nil {
+		for sliceName := range c.byService[name] {
+			e.Slices = append(e.Slices, &c.slices[sliceName].Slice)
+		}
+	}
+	return e
+}
+
+func (c *Catalog) worldLocked() World {
+	var w World
+	if c.node != nil {
+		w.Node = *c.node
+	}
+	for _, cidrs := range c.serviceCIDRs {
+		w.ServiceCIDRs = append(w.ServiceCIDRs, cidrs...)
+	}
+	slices.SortFunc(w.ServiceCIDRs, comparePrefixes)
+	w.ServiceCIDRs = slices.Compact(w.ServiceCIDRs)
+	return w
+}
+
+func comparePrefixes(a, b netip.Prefix) int {
+	if c := a.Addr().Compare(b.Addr()); c != 0 {
+		return c
+	}
+	return a.Bits() - b.Bits()
+}
+
+func (c *Catalog) markLocked(name types.NamespacedName) {
+	if _, already := c.dirty[name]; !already {
+		c.dirty[name] = c.now()
+	}
+	c.notify()
+}
+
+func (c *Catalog) setSynced(kind string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.synced[kind] = true
+	c.notify()
+}
+
+func (c *Catalog) setServiceLocked(r reduced[forwarding.Service]) {
+	c.problems = append(c.problems, r.problems...)
+	_, known := c.services[r.name]
+	switch {
+	case r.value != nil:
+		c.services[r.name] = r.value
+	case known:
+		delete(c.services, r.name)
+	default:
+		return
+	}
+	c.markLocked(r.name)
+}
+
+func (c *Catalog) setSliceLocked(r reduced[slice]) {
+	c.problems = append(c.problems, r.problems...)
+	c.dropSliceLocked(r.name)
+	if r.value == nil {
+		return
+	}
+	c.slices[r.name] = r.value
+	owned := c.byService[r.value.owner]
+	if owned == nil {
+		owned = map[types.NamespacedName]bool{}
+		c.byService[r.value.owner] = owned
+	}
+	owned[r.name] = true
+	if !r.value.triggered.IsZero() && c.synced[kindSlices] {
+		c.triggered = append(c.triggered, r.value.triggered)
+	}
+	c.markLocked(r.value.owner)
+}
+
+func (c *Catalog) dropSliceLocked(name types.NamespacedName) {
+	old := c.slices[name]
+	if old == nil {
+		return
+	}
+	delete(c.slices, name)
+	delete(c.byService[old.owner], name)
+	if len(c.byService[old.owner]) == 0 {
+		delete(c.byService, old.owner)
+	}
+	c.markLocked(old.owner)
+}
+
+func (c *Catalog) setServiceCIDRsLocked(r reduced[[]netip.Prefix]) {
+	switch {
+	case r.value == nil:
+		delete(c.serviceCIDRs, r.name)
+	case slices.Equal(c.serviceCIDRs[r.name], *r.value):
+		return
+	default:
+		c.serviceCIDRs[r.name] = *r.value
+	}
+	c.worldChange = true
+	c.notify()
+}
+
+// setNodeLocked keeps the last known node where the Node object is gone: its pods are still there.
+func (c *Catalog) setNodeLocked(r reduced[Node]) {
+	if r.value == nil {
+		if c.node == nil {
+			return
+		}
+		leaving := *c.node
+		leaving.Leaving = true
+		r.value = &leaving
+	}
+	if c.node.equal(r.value) {
+		return
+	}
+	c.node = r.value
+	c.worldChange = true
+	c.notify()
+}
+
+func (c *Catalog) knownNodes() []types.NamespacedName {
+	if c.node == nil {
+		return nil
+	}
+	return []types.NamespacedName{{Name: c.nodeName}}
+}
+
+func names[T any](m map[types.NamespacedName]T) []types.NamespacedName {
+	return slices.Collect(maps.Keys(m))
+}

@@ -1,0 +1,151 @@
+package iptables
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	goiptables "github.com/coreos/go-iptables/iptables"
+)
+
+// Backend is an implementation of iptables.
+type Backend string
+
+// The backends. Their names are those in the names of the programs, and in the API.
+const (
+	NFT    Backend = "nft"
+	Legacy Backend = "legacy"
+)
+
+// ErrUnavailable is wrapped by every error that says that iptables cannot be used on this node at all.
+var ErrUnavailable = errors.New("iptables is not available")
+
+// lockSeconds is how long a program waits for the lock of xtables before it gives up.
+const lockSeconds = 5
+
+// Tools are the programs of one backend, known to work on this node.
+type Tools struct {
+	Backend  Backend
+	families []tools
+}
+
+// tools are the programs for one family.
+type tools struct {
+	family
+	command *goiptables.IPTables
+	// restore and save are the paths of iptables-restore and iptables-save.
+	restore, save string
+	hairpinMatch  bool
+}
+
+// HasIPv6 says whether the node has ip6tables that work.
+func (t *Tools) HasIPv6() bool { return len(t.families) > 1 }
+
+// Probe finds the backend that this node uses and sees that it works. An error wraps ErrUnavailable and says what to do.
+func Probe(ctx context.Context) (*Tools, error) {
+	backend, err := detect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tools{Backend: backend}
+	for _, f := range []family{ipv4, ipv6} {
+		programs, err := open(ctx, backend, f)
+		if err != nil && f.ipv6 {
+			// A node without IPv6 is a node like any other.
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		t.families = append(t.families, programs)
+	}
+	return t, nil
+}
+
+// Hints are chains that the kubelet makes for others to see which backend the node uses (KEP-3178), and what kubelets
+// before that made.
+func hinted(save string) bool {
+	return strings.Contains(save, ":KUBE-IPTABLES-HINT ") || strings.Contains(save, ":KUBE-KUBELET-CANARY ")
+}
+
+// detect finds the backend in use: the one with the kubelet's hint, else the one with more rules, else what the program
+// iptables is.
+func detect(ctx context.Context) (Backend, error) {
+	saves := map[Backend]string{}
+	for _, b := range []Backend{NFT, Legacy} {
+		for _, program := range []string{"iptables", "ip6tables"} {
+			// Without naming a table, legacy lists those that exist and does not make any.
+			if path, err := exec.LookPath(fmt.Sprintf("%s-%s-save", program, b)); err == nil {
+				out, _ := exec.CommandContext(ctx, path).Output() // what cannot be listed is not in use
+				saves[b] += string(out)
+			}
+		}
+	}
+	rules := func(b Backend) int { return strings.Count(saves[b], "\n-A ") }
+	switch {
+	case hinted(saves[NFT]) != hinted(saves[Legacy]):
+		if hinted(saves[Legacy]) {
+			return Legacy, nil
+		}
+		return NFT, nil
+	case rules(Legacy) != rules(NFT):
+		if rules(Legacy) > rules(NFT) {
+			return Legacy, nil
+		}
+		return NFT, nil
+	}
+	out, err := exec.CommandContext(ctx, "iptables", "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("%w: running iptables --version: %w; install the package iptables on the node or in the agent's image",
+			ErrUnavailable, err)
+	}
+	if strings.Contains(string(out), "nf_tables") {
+		return NFT, nil
+	}
+	return Legacy, nil
+}
+
+// open finds the programs of one family and sees whether they may do what they have to.
+func open(ctx context.Context, backend Backend, f family) (tools, error) {
+	t := tools{family: f}
+	program, protocol := "iptables", goiptables.ProtocolIPv4
+	if f.ipv6 {
+		program, protocol = "ip6tables", goiptables.ProtocolIPv6
+	}
+	unavailable := func(doing string, err error) error {
+		return fmt.Errorf("%w: %s: %w; install iptables and give the agent root and the capability NET_ADMIN", ErrUnavailable, doing, err)
+	}
+	var command string
+	for suffix, path := range map[string]*string{"": &command, "-restore": &t.restore, "-save": &t.save} {
+		found, err := exec.LookPath(fmt.Sprintf("%s-%s%s", program, backend, suffix))
+		if err != nil {
+			return t, unavailable("looking for the programs", err)
+		}
+		*path = found
+	}
+	var err error
+	t.command, err = goiptables.New(goiptables.IPFamily(protocol), goiptables.Path(command), goiptables.Timeout(lockSeconds))
+	if err != nil {
+		return t, unavailable("asking for the version of "+command, err)
+	}
+	for _, table := range []string{"nat", "filter"} {
+		if _, err := t.command.ListChains(table); err != nil {
+			return t, unavailable(fmt.Sprintf("listing table %s with %s", table, command), err)
+		}
+	}
+	t.hairpinMatch = t.canMatchHairpins(ctx)
+	return t, nil
+}
+
+// canMatchHairpins tries whether the kernel has the match bpf, in a chain that nothing leads to.
+func (t *tools) canMatchHairpins(ctx context.Context) bool {
+	const probe = prefix + "PROBE"
+	err := t.apply(ctx, []byte(fmt.Sprintf("*nat\n:%s - [0:0]\n-A %s -m bpf --bytecode \"%s\" -j MASQUERADE --random-fully\nCOMMIT\n",
+		probe, probe, t.hairpin)))
+	if err != nil {
+		return false
+	}
+	return t.command.ClearAndDeleteChain("nat", probe) == nil
+}

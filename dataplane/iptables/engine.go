@@ -1,0 +1,292 @@
+package iptables
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables/dispatch"
+)
+
+// Engine makes the kernel match a forwarding table. It is not safe for concurrent use.
+type Engine struct {
+	families []*engine
+}
+
+// Written says what a call has done.
+type Written struct {
+	// Chains is the number of chains that were written or removed.
+	Chains int
+	// Bytes is the size of what was given to iptables-restore.
+	Bytes int
+	// Jumps is the number of jumps to our chains that were missing.
+	Jumps int
+}
+
+func (w *Written) add(v Written) {
+	w.Chains += v.Chains
+	w.Bytes += v.Bytes
+	w.Jumps += v.Jumps
+}
+
+// New returns an engine for an empty forwarding table that writes with the given tools. The kernel is neither read nor
+// written before the first Apply or Verify.
+func New(t *Tools, settings Settings) *Engine {
+	e := &Engine{}
+	for _, f := range t.families {
+		e.families = append(e.families, newEngine(f, settings))
+	}
+	return e
+}
+
+// Apply writes what changed in the forwarding table. After an error the kernel holds what it held before, at worst in
+// one of its tables what it is to hold; the next call compares and writes everything.
+func (e *Engine) Apply(ctx context.Context, changes []forwarding.Change) (Written, error) {
+	return e.each(func(f *engine) (Written, error) {
+		for _, c := range changes {
+			f.change(c)
+		}
+		if f.stale {
+			return f.verify(ctx)
+		}
+		return f.write(ctx)
+	})
+}
+
+// Configure changes the settings. It takes effect with the next Apply, which writes the chains that differ.
+func (e *Engine) Configure(settings Settings) {
+	for _, f := range e.families {
+		if !f.render.settings.equal(&settings) {
+			f.render.settings = settings
+			f.renderAll()
+		}
+	}
+}
+
+// Verify compares everything with the kernel and writes what differs.
+func (e *Engine) Verify(ctx context.Context) (Written, error) {
+	return e.each(func(f *engine) (Written, error) { return f.verify(ctx) })
+}
+
+func (e *Engine) each(do func(*engine) (Written, error)) (Written, error) {
+	var all Written
+	var errs []error
+	for _, f := range e.families {
+		w, err := do(f)
+		all.add(w)
+		errs = append(errs, err)
+	}
+	return all, errors.Join(errs...)
+}
+
+// Rules is the number of rules that the kernel holds of ours.
+func (e *Engine) Rules() int {
+	n := 0
+	for _, f := range e.families {
+		n += f.nat.rules() + f.filter.rules()
+	}
+	return n
+}
+
+// engine is an engine for one family.
+type engine struct {
+	tools  tools
+	render renderer
+	ports  map[forwarding.PortID]*forwarding.ServicePort
+
+	// The tree of table nat and those of table filter, which list what the former has sent nowhere.
+	addresses, nodePorts, inRange, closed, closedPorts *tree
+
+	nat, filter *ruleset
+	// stale says that what the kernel holds is not known.
+	stale bool
+}
+
+// tree is a dispatch tree whose values are rendered when its chains are.
+type tree struct {
+	*dispatch.Tree[frontend]
+	name           string
+	addressNibbles int
+	rules          func(f frontend, match string) []string
+	// otherwise ends every chain of the tree.
+	otherwise string
+}
+
+// frontend is a frontend and the Service port that it leads to.
+type frontend struct {
+	port *forwarding.ServicePort
+	*forwarding.Frontend
+}
+
+func newEngine(t tools, settings Settings) *engine {
+	e := &engine{
+		tools:  t,
+		render: renderer{family: t.family, settings: settings, hairpinMatch: t.hairpinMatch},
+		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
+		nat:    newRuleset("nat"), filter: newRuleset("filter"),
+		stale: true,
+	}
+	nibbles := t.addressNibbles()
+	forward := func(f frontend, match string) []string { return e.render.frontend(f.port, f.Frontend, match) }
+	closed := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, false) }
+	closedInRange := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, true) }
+	newTree := func(name string, nibbles int, rules func(frontend, string) []string, otherwise string) *tree {
+		return &tree{dispatch.New[frontend](), name, nibbles, rules, otherwise}
+	}
+	e.addresses = newTree(chainAddresses, nibbles, forward, "")
+	e.nodePorts = newTree(chainNodePorts, 0, forward, "")
+	e.inRange = newTree(chainRange, nibbles, closedInRange, t.reject)
+	e.closed = newTree(chainClosed, nibbles, closed, "")
+	e.closedPorts = newTree(chainClosedPorts, 0, closed, "")
+	return e
+}
+
+func (e *engine) natTrees() []*tree    { return []*tree{e.addresses, e.nodePorts} }
+func (e *engine) filterTrees() []*tree { return []*tree{e.inRange, e.closed, e.closedPorts} }
+
+// change takes a change of the forwarding table into the trees and asks for the chains it touches.
+func (e *engine) change(c forwarding.Change) {
+	if c.Old != nil && c.Old.ID.IPv6 == e.render.ipv6 {
+		delete(e.ports, c.Old.ID)
+		for i := range c.Old.Frontends {
+			key, _ := e.render.key(&c.Old.Frontends[i])
+			for _, t := range e.treesOf(&c.Old.Frontends[i]) {
+				t.Delete(key)
+			}
+		}
+		for _, ch := range e.render.chains(c.Old) {
+			e.nat.drop(ch.name)
+		}
+	}
+	if c.New != nil && c.New.ID.IPv6 == e.render.ipv6 {
+		e.ports[c.New.ID] = c.New
+		for _, ch := range e.render.chains(c.New) {
+			e.nat.want(ch)
+		}
+		e.list(c.New)
+	}
+}
+
+// list puts the frontends of a Service port into the trees.
+func (e *engine) list(p *forwarding.ServicePort) {
+	for i := range p.Frontends {
+		f := frontend{p, &p.Frontends[i]}
+		key, _ := e.render.key(f.Frontend)
+		for _, t := range e.treesOf(f.Frontend) {
+			if len(t.rules(f, "")) > 0 {
+				t.Set(key, f)
+			}
+		}
+	}
+}
+
+// treesOf are the trees, of both tables, in which a frontend may stand.
+func (e *engine) treesOf(f *forwarding.Frontend) []*tree {
+	switch {
+	case !f.Key.Addr.IsValid():
+		return []*tree{e.nodePorts, e.closedPorts}
+	case e.render.settings.inServiceCIDR(f.Key.Addr):
+		return []*tree{e.addresses, e.inRange}
+	}
+	return []*tree{e.addresses, e.closed}
+}
+
+// renderAll starts from nothing but the Service ports, as after a change of settings. Whatever the kernel holds that is
+// not asked for again is to go.
+func (e *engine) renderAll() {
+	fresh := newEngine(e.tools, e.render.settings)
+	e.addresses.Tree, e.nodePorts.Tree = fresh.addresses.Tree, fresh.nodePorts.Tree
+	e.inRange.Tree, e.closed.Tree, e.closedPorts.Tree = fresh.inRange.Tree, fresh.closed.Tree, fresh.closedPorts.Tree
+	clear(e.nat.pending)
+	clear(e.filter.pending)
+	e.nat.dropOthers(nil)
+	e.filter.dropOthers(nil)
+	for _, p := range e.ports {
+		for _, ch := range e.render.chains(p) {
+			e.nat.want(ch)
+		}
+		e.list(p)
+	}
+}
+
+// flush asks for the chains of the trees that changed, and for the fixed ones.
+func (e *engine) flush() {
+	for _, t := range e.natTrees() {
+		e.render.flush(t, e.nat)
+	}
+	for _, t := range e.filterTrees() {
+		e.render.flush(t, e.filter)
+	}
+	for _, c := range e.render.fixedNAT() {
+		e.nat.want(c)
+	}
+	for _, c := range e.render.fixedFilter(e.closed.Len() > 0, e.closedPorts.Len() > 0) {
+		e.filter.want(c)
+	}
+}
+
+func (r *renderer) flush(t *tree, s *ruleset) {
+	t.Dirty(func(prefix dispatch.Key, dispatched *dispatch.Chain[frontend]) {
+		c := chain{name: treeChain(t.name, prefix, t.addressNibbles)}
+		if dispatched == nil {
+			s.drop(c.name)
+			return
+		}
+		for _, entry := range dispatched.Entries {
+			if entry.Value == nil {
+				c.rules = append(c.rules, r.match(entry.Key, t.addressNibbles, "")+" -g "+treeChain(t.name, entry.Key, t.addressNibbles))
+				continue
+			}
+			comment := fmt.Sprintf("%s %s", entry.Value.port.ID, entry.Value.Kind)
+			c.rules = append(c.rules, t.rules(*entry.Value, r.match(entry.Key, t.addressNibbles, comment))...)
+		}
+		if t.otherwise != "" {
+			c.rules = append(c.rules, t.otherwise)
+		}
+		s.want(c)
+	})
+}
+
+// verify reads the kernel, and writes what differs.
+func (e *engine) verify(ctx context.Context) (Written, error) {
+	tables := map[string]dump{}
+	for _, s := range []*ruleset{e.nat, e.filter} {
+		d, err := e.tools.read(ctx, s.table)
+		if err != nil {
+			e.stale = true
+			return Written{}, err
+		}
+		tables[s.table] = d
+		s.found(d.ours())
+	}
+	e.renderAll()
+	w, err := e.write(ctx)
+	if err != nil {
+		return w, err
+	}
+	w.Jumps, err = e.tools.install(tables)
+	e.stale = err != nil
+	return w, err
+}
+
+// write gives the kernel what is pending. Table nat goes first: what it sends to a backend, filter never sees under the
+// address of the Service.
+func (e *engine) write(ctx context.Context) (Written, error) {
+	e.flush()
+	var script bytes.Buffer
+	e.nat.script(&script)
+	e.filter.script(&script)
+	if script.Len() == 0 {
+		return Written{}, nil
+	}
+	w := Written{Chains: len(e.nat.pending) + len(e.filter.pending), Bytes: script.Len()}
+	if err := e.tools.apply(ctx, script.Bytes()); err != nil {
+		e.stale = true
+		return Written{}, err
+	}
+	e.nat.written()
+	e.filter.written()
+	return w, nil
+}

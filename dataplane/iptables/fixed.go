@@ -1,0 +1,102 @@
+package iptables
+
+import "fmt"
+
+// marksOffCluster says whether connections to cluster IPs are masqueraded for anybody.
+func (r *renderer) marksOffCluster() bool {
+	return r.settings.MasqueradeAll || r.settings.DetectsPods(r.ipv6)
+}
+
+// fixedNAT renders the chains of table nat that do not depend on Services.
+func (r *renderer) fixedNAT() []chain {
+	offCluster := chain{name: chainOffCluster}
+	services := chain{name: chainServices}
+	if r.marksOffCluster() {
+		if !r.settings.MasqueradeAll {
+			for _, pod := range r.settings.isPod(r.ipv6) {
+				offCluster.rules = append(offCluster.rules, pod+" -j RETURN")
+			}
+		}
+		offCluster.rules = append(offCluster.rules, r.markMasquerade())
+		for _, cidr := range ofFamily(r.settings.ServiceCIDRs, r.ipv6) {
+			services.rules = append(services.rules, fmt.Sprintf(" -d %s -j %s", cidr, chainOffCluster))
+		}
+	}
+	services.rules = append(services.rules, " -j "+chainAddresses)
+	for _, match := range r.isNodePortAddress() {
+		services.rules = append(services.rules, match+" -j "+chainNodePorts)
+	}
+
+	var postrouting []string
+	if r.hairpinMatch {
+		postrouting = append(postrouting, fmt.Sprintf(` -m conntrack --ctstate DNAT -m bpf --bytecode "%s" -j MASQUERADE --random-fully`, r.hairpin))
+	}
+	bit := uint32(1) << r.settings.MarkBit
+	postrouting = append(postrouting,
+		fmt.Sprintf(" -m mark ! --mark %s -j RETURN", r.settings.mark()),
+		// The packet may come by again, as when it is encapsulated, and must not be masqueraded twice.
+		fmt.Sprintf(" -j MARK --set-xmark %#x/0x0", bit),
+		" -j MASQUERADE --random-fully")
+	return []chain{services, offCluster, {name: chainPostrouting, rules: postrouting}}
+}
+
+// fixedFilter renders the chains of table filter that do not depend on Services. A tree without entries is not asked.
+func (r *renderer) fixedFilter(anyClosed, anyClosedPort bool) []chain {
+	filter := chain{name: chainFilter}
+	for _, cidr := range ofFamily(r.settings.ServiceCIDRs, r.ipv6) {
+		filter.rules = append(filter.rules, fmt.Sprintf(" -d %s -g %s", cidr, chainRange))
+	}
+	if anyClosed {
+		filter.rules = append(filter.rules, " -j "+chainClosed)
+	}
+	if anyClosedPort {
+		for _, match := range r.isNodePortAddress() {
+			filter.rules = append(filter.rules, match+" -j "+chainClosedPorts)
+		}
+	}
+	forward := chain{name: chainForward, rules: []string{
+		// A packet that conntrack does not understand would leave with a pod's address instead of the Service's, and
+		// the client would answer it with a reset.
+		" -m conntrack --ctstate INVALID -j DROP",
+		fmt.Sprintf(" -m mark --mark %s -j ACCEPT", r.settings.mark()),
+		" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+	}}
+	return []chain{filter, forward}
+}
+
+// isNodePortAddress are the matches that together recognise addresses with node ports. Loopback never has any.
+func (r *renderer) isNodePortAddress() []string {
+	const local = " -m addrtype --dst-type LOCAL"
+	if r.settings.NodePortAddresses == nil {
+		return []string{" ! -d " + r.loopback + local}
+	}
+	var matches []string
+	for _, cidr := range ofFamily(r.settings.NodePortAddresses, r.ipv6) {
+		if !cidr.Addr().IsLoopback() {
+			matches = append(matches, " -d "+cidr.String()+local)
+		}
+	}
+	return matches
+}
+
+// jump is a rule of ours in a chain that is not ours.
+type jump struct {
+	table, chain string
+	rule         []string
+}
+
+// jumps are what leads packets to our chains, in the order in which they are to stand.
+func jumps() []jump {
+	to := func(table, from, target, comment string, match ...string) jump {
+		return jump{table, from, append(match, "-m", "comment", "--comment", comment, "-j", target)}
+	}
+	return []jump{
+		to("nat", "POSTROUTING", chainPostrouting, "service proxy: masquerade"),
+		to("nat", "PREROUTING", chainServices, "service proxy: Services"),
+		to("nat", "OUTPUT", chainServices, "service proxy: Services"),
+		to("filter", "FORWARD", chainForward, "service proxy: forwarded Service traffic"),
+		to("filter", "INPUT", chainFilter, "service proxy: nobody to send to", "-m", "conntrack", "--ctstate", "NEW"),
+		to("filter", "OUTPUT", chainFilter, "service proxy: nobody to send to", "-m", "conntrack", "--ctstate", "NEW"),
+		to("filter", "FORWARD", chainFilter, "service proxy: nobody to send to", "-m", "conntrack", "--ctstate", "NEW"),
+	}
+}

@@ -1,0 +1,288 @@
+package iptables
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math"
+	"net/netip"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables/dispatch"
+)
+
+// chain is the name of a chain and its rules. A rule is what follows "-A NAME" in iptables-save.
+type chain struct {
+	name  string
+	rules []string
+}
+
+// renderer turns Service ports into rules. It is pure.
+type renderer struct {
+	family
+	settings Settings
+	// hairpinMatch says that one rule recognises every hairpin; else each backend needs one.
+	hairpinMatch bool
+}
+
+const (
+	// line is how many backends are tried one after the other. Above it they form a tree.
+	line = 16
+	// fanOut is the number of branches of each node of such a tree, and the most backends that its leaves try in line.
+	fanOut = 8
+	// maxDepth keeps the names of the chains of such a tree short enough; 8^5 leaves are enough for any Service.
+	maxDepth = 5
+)
+
+// needsChain says whether a pool has a chain of its own. A single backend does without, unless clients that come now
+// must find it again when there are more, or its hairpins have to be told from other connections.
+func (r *renderer) needsChain(p *forwarding.ServicePort, pool forwarding.Pool) bool {
+	n := len(p.Backends(pool))
+	return n > 1 || n == 1 && (p.AffinitySeconds > 0 || !r.hairpinMatch)
+}
+
+func poolChain(p *forwarding.ServicePort, pool forwarding.Pool) string {
+	if pool == forwarding.Local {
+		return prefix + "L-" + portDigest(p.ID)
+	}
+	return prefix + "C-" + portDigest(p.ID)
+}
+
+func (r *renderer) markMasquerade() string { return " -j MARK --set-xmark " + r.settings.mark() }
+
+// toPool sends what a match lets through to a pool.
+func (r *renderer) toPool(match string, p *forwarding.ServicePort, pool forwarding.Pool) []string {
+	backends := p.Backends(pool)
+	switch {
+	case len(backends) == 0:
+		return nil
+	case r.needsChain(p, pool):
+		return []string{match + " -g " + poolChain(p, pool)}
+	}
+	return []string{match + dnat(backends[0])}
+}
+
+// hairpins marks packets that may come back to the backend that sent them, where the kernel has no match for all of
+// them. A backend that reaches another backend of its own Service is then masqueraded too.
+func (r *renderer) hairpins(backends []netip.AddrPort) []string {
+	if r.hairpinMatch {
+		return nil
+	}
+	var rules []string
+	for _, b := range backends {
+		rules = append(rules, fmt.Sprintf(" -s %s/%d%s", b.Addr(), b.Addr().BitLen(), r.markMasquerade()))
+	}
+	return rules
+}
+
+// byClass says whether an outside frontend needs a chain that treats classes of clients differently or that a check of
+// the source can go on to.
+func byClass(f *forwarding.Frontend) bool {
+	return f.Kind != forwarding.ClusterIP && (!f.Uniform() || len(f.Sources) > 0)
+}
+
+// frontend renders what stands in the dispatch tree of table nat.
+func (r *renderer) frontend(p *forwarding.ServicePort, f *forwarding.Frontend, match string) []string {
+	switch {
+	case f.Otherwise == forwarding.Ignore:
+		return r.leaveAlone(f, match)
+	case len(f.Sources) > 0:
+		return []string{match + " -g " + prefix + "F-" + portDigest(p.ID)}
+	case byClass(f):
+		return []string{match + " -g " + prefix + "X-" + portDigest(p.ID)}
+	}
+	route := f.Routes[forwarding.Remote]
+	forward := r.toPool(match, p, route.Pool)
+	switch {
+	case len(forward) == 0:
+		return nil
+	case f.Kind == forwarding.ClusterIP && r.marksOffCluster() && !r.settings.inServiceCIDR(f.Key.Addr):
+		return append([]string{match + " -j " + chainOffCluster}, forward...)
+	case f.Kind != forwarding.ClusterIP && route.Masquerade:
+		return append([]string{match + r.markMasquerade()}, forward...)
+	}
+	return forward
+}
+
+// leaveAlone takes back the mark that every packet to the cluster IP range got.
+func (r *renderer) leaveAlone(f *forwarding.Frontend, match string) []string {
+	if !r.marksOffCluster() || !r.settings.inServiceCIDR(f.Key.Addr) {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s -j MARK --set-xmark 0x0/%#x", match, uint32(1)<<r.settings.MarkBit)}
+}
+
+// closed renders what stands in the dispatch trees of table filter: what becomes of packets that no rule of table nat
+// has sent to a backend. inRange says that the tree rejects what it does not list.
+func (r *renderer) closed(f *forwarding.Frontend, match string, inRange bool) []string {
+	switch {
+	case f.Otherwise == forwarding.Ignore && inRange:
+		return []string{match + " -j RETURN"}
+	case f.Otherwise == forwarding.Ignore, f.Open():
+		return nil
+	case f.Otherwise == forwarding.Drop:
+		return []string{match + " -j DROP"}
+	case inRange:
+		return nil
+	}
+	return []string{match + r.reject}
+}
+
+// chains renders the chains that belong to one Service port.
+func (r *renderer) chains(p *forwarding.ServicePort) []chain {
+	used := map[forwarding.Pool]bool{}
+	var classes, sources *forwarding.Frontend
+	for i := range p.Frontends {
+		f := &p.Frontends[i]
+		for _, route := range f.Routes {
+			used[route.Pool] = true
+		}
+		if byClass(f) {
+			classes = f
+		}
+		if len(f.Sources) > 0 {
+			sources = f
+		}
+	}
+	var chains []chain
+	for _, pool := range []forwarding.Pool{forwarding.Cluster, forwarding.Local} {
+		if used[pool] && r.needsChain(p, pool) {
+			chains = append(chains, r.pool(p, pool)...)
+		}
+	}
+	if classes != nil {
+		chains = append(chains, r.classes(p, classes))
+	}
+	if sources != nil {
+		chains = append(chains, r.sources(p, sources))
+	}
+	return chains
+}
+
+// classes renders the chain that treats clients by their class: pods, this node, everyone else.
+func (r *renderer) classes(p *forwarding.ServicePort, f *forwarding.Frontend) chain {
+	matches := [...][]string{
+		forwarding.Pod:    r.settings.isPod(r.ipv6),
+		forwarding.Host:   {" -m addrtype --src-type LOCAL"},
+		forwarding.Remote: {""},
+	}
+	c := chain{name: prefix + "X-" + portDigest(p.ID)}
+	for class, route := range f.Routes {
+		for _, match := range matches[class] {
+			switch {
+			case route.Pool != forwarding.Nowhere:
+				if route.Masquerade {
+					c.rules = append(c.rules, match+r.markMasquerade())
+				}
+				c.rules = append(c.rules, r.toPool(match, p, route.Pool)...)
+			case match != "":
+				c.rules = append(c.rules, match+" -j RETURN")
+			}
+		}
+	}
+	return c
+}
+
+func (r *renderer) sources(p *forwarding.ServicePort, f *forwarding.Frontend) chain {
+	id := portDigest(p.ID)
+	c := chain{name: prefix + "F-" + id}
+	for _, source := range f.Sources {
+		c.rules = append(c.rules, fmt.Sprintf(" -s %s -g %sX-%s", source, prefix, id))
+	}
+	return c
+}
+
+// pool renders the chain, or the tree of chains, that spreads connections evenly over backends.
+func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []chain {
+	name, backends := poolChain(p, pool), p.Backends(pool)
+	root := chain{name: name, rules: r.hairpins(backends)}
+	remember := func(netip.AddrPort) string { return "" }
+	if p.AffinitySeconds > 0 {
+		list := func(b netip.AddrPort) string {
+			return fmt.Sprintf(" --name %s --mask %s --rsource", prefix+digest(portDigest(p.ID)+b.String()), r.fullMask())
+		}
+		remember = func(b netip.AddrPort) string { return " -m recent --set" + list(b) }
+		for _, b := range backends {
+			root.rules = append(root.rules,
+				fmt.Sprintf(" -m recent --update --seconds %d --reap%s%s", p.AffinitySeconds, list(b), dnat(b)))
+		}
+	}
+	target := func(b netip.AddrPort) string { return remember(b) + dnat(b) }
+	if len(backends) <= line {
+		for i, b := range backends {
+			root.rules = append(root.rules, share(1, len(backends)-i)+target(b))
+		}
+		return []chain{root}
+	}
+	return branch(root, backends, target, 0)
+}
+
+func (r *renderer) fullMask() string {
+	if r.ipv6 {
+		return "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
+	}
+	return "255.255.255.255"
+}
+
+// branch spreads backends over branches by a hash, each taken as often as it has backends, so that every backend is as
+// likely as every other. A backend that comes or goes changes the chains on its path and no others.
+func branch(c chain, backends []netip.AddrPort, target func(netip.AddrPort) string, depth int) []chain {
+	var branches [fanOut][]netip.AddrPort
+	for _, b := range backends {
+		i := hash(b) >> (3 * depth) % fanOut
+		branches[i] = append(branches[i], b)
+	}
+	left := len(backends)
+	var below []chain
+	for i, members := range branches {
+		switch {
+		case len(members) == 0:
+			continue
+		case len(members) == 1:
+			c.rules = append(c.rules, share(1, left)+target(members[0]))
+		default:
+			sub := chain{name: fmt.Sprintf("%s%d", c.name, i)}
+			if depth == 0 {
+				sub.name = fmt.Sprintf("%s-%d", c.name, i)
+			}
+			c.rules = append(c.rules, share(len(members), left)+" -g "+sub.name)
+			if len(members) <= fanOut || depth == maxDepth-1 {
+				for j, b := range members {
+					sub.rules = append(sub.rules, share(1, len(members)-j)+target(b))
+				}
+				below = append(below, sub)
+			} else {
+				below = append(below, branch(sub, members, target, depth+1)...)
+			}
+		}
+		left -= len(members)
+	}
+	return append([]chain{c}, below...)
+}
+
+func hash(b netip.AddrPort) uint32 {
+	h := fnv.New32a()
+	raw, _ := b.MarshalBinary() // never fails: encoding/binary of an address that was parsed
+	_, _ = h.Write(raw)
+	// The low bits of FNV of addresses that differ in one byte are not even; fold the high ones in.
+	sum := h.Sum32()
+	return sum ^ sum>>15
+}
+
+// share matches n packets out of total at random, and all of them when there is nothing left to share with. The kernel
+// keeps a probability as a fraction of 2^31 (xt_statistic.h), and iptables-save prints that fraction.
+func share(n, total int) string {
+	if n >= total {
+		return ""
+	}
+	const one = 1 << 31
+	fraction := math.Round(float64(n) / float64(total) * one)
+	return fmt.Sprintf(" -m statistic --mode random --probability %.11f", fraction/one)
+}
+
+// key is where a frontend stands in a dispatch tree, and how many nibbles of it are address.
+func (r *renderer) key(f *forwarding.Frontend) (key dispatch.Key, addressNibbles int) {
+	if !f.Key.Addr.IsValid() {
+		return dispatch.KeyOf(f.Key), 0
+	}
+	return dispatch.KeyOf(f.Key), r.addressNibbles()
+}

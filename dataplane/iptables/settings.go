@@ -1,0 +1,64 @@
+package iptables
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Settings are what the rules depend on besides the forwarding table. It is a value: Equal settings give equal rules.
+type Settings struct {
+	// MarkBit is the bit of the packet mark that asks for masquerading, 0 to 31.
+	MarkBit int
+	// MasqueradeAll asks to masquerade every connection through a cluster IP.
+	MasqueradeAll bool
+	// PodCIDRs tells packets of pods by their source; PodInterface, where it is set, by the interface they come in
+	// through: a name, or a prefix of names followed by a plus sign.
+	PodCIDRs     []netip.Prefix
+	PodInterface string
+	// ServiceCIDRs are the networks of cluster IPs. What no Service takes there is rejected.
+	ServiceCIDRs []netip.Prefix
+	// NodePortAddresses are the networks whose addresses on the node have node ports; every address when nil.
+	NodePortAddresses []netip.Prefix
+}
+
+func (s *Settings) equal(t *Settings) bool {
+	return s.MarkBit == t.MarkBit && s.MasqueradeAll == t.MasqueradeAll && s.PodInterface == t.PodInterface &&
+		slices.Equal(s.PodCIDRs, t.PodCIDRs) && slices.Equal(s.ServiceCIDRs, t.ServiceCIDRs) &&
+		slices.Equal(s.NodePortAddresses, t.NodePortAddresses) &&
+		(s.NodePortAddresses == nil) == (t.NodePortAddresses == nil)
+}
+
+func (s *Settings) mark() string {
+	bit := uint32(1) << s.MarkBit
+	return fmt.Sprintf("%#x/%#x", bit, bit)
+}
+
+// isPod are the matches that together recognise packets of pods in one family; none where they cannot be told.
+func (s *Settings) isPod(ipv6 bool) []string {
+	if s.PodInterface != "" {
+		return []string{" -i " + s.PodInterface}
+	}
+	var matches []string
+	for _, cidr := range ofFamily(s.PodCIDRs, ipv6) {
+		matches = append(matches, " -s "+cidr.String())
+	}
+	return matches
+}
+
+// DetectsPods says whether packets of pods can be told from others in a family.
+func (s *Settings) DetectsPods(ipv6 bool) bool { return len(s.isPod(ipv6)) > 0 }
+
+func (s *Settings) inServiceCIDR(addr netip.Addr) bool {
+	return slices.ContainsFunc(s.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+func ofFamily(prefixes []netip.Prefix, ipv6 bool) []netip.Prefix {
+	var found []netip.Prefix
+	for _, p := range prefixes {
+		if p.Addr().Is6() == ipv6 {
+			found = append(found, p)
+		}
+	}
+	return found
+}
