@@ -61,8 +61,8 @@ func (p *pool) lostMessage() string {
 	for _, holder := range sortedKeys(p.lost) {
 		holders = append(holders, fmt.Sprintf("%s keeps %s", holder, name(p.lost[holder])))
 	}
-	return fmt.Sprintf("%s, of the same priority %d; change the priority or the node selector of one of them",
-		list(holders, "; "), p.priority)
+	return fmt.Sprintf("configs of the same priority %d keep nodes that are selected here: %s; "+
+		"change the priority or the node selector of one of them", p.priority, list(holders, "; "))
 }
 
 // failedMessage tells the causes of the failures, the most frequent first.

@@ -103,7 +103,9 @@ func contend(pools []*pool, node Node, object *v1alpha1.ServiceProxyNode) *pool 
 		if !p.wants(node, incumbent) {
 			continue
 		}
-		p.matched++
+		if p.invalid == nil {
+			p.matched++
+		}
 		switch {
 		case len(equals) == 0 || p.priority == equals[0].priority:
 			equals = append(equals, p)
@@ -131,7 +133,9 @@ func contend(pools []*pool, node Node, object *v1alpha1.ServiceProxyNode) *pool 
 
 func overrule(pools []*pool) {
 	for _, p := range pools {
-		p.overridden++
+		if p.invalid == nil {
+			p.overridden++
+		}
 	}
 }
 
