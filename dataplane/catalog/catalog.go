@@ -291,3 +291,11 @@ func (c *Catalog) knownNodes() []types.NamespacedName {
 func names[T any](m map[types.NamespacedName]T) []types.NamespacedName {
 	return slices.Collect(maps.Keys(m))
 }
+
+// Created is when the Service was created, in Unix seconds; 0 when there is none.
+func (e Entry) Created() int64 {
+	if e.Service == nil {
+		return 0
+	}
+	return e.Service.Created
+}

@@ -300,3 +300,11 @@ func decodePrefixes(texts []string) []netip.Prefix {
 	}
 	return prefixes
 }
+
+// ServiceProblem is a problem that was found in a Service after it was decoded.
+func ServiceProblem(name types.NamespacedName, field, message string) Problem {
+	return Problem{
+		Object: corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: name.Namespace, Name: name.Name},
+		Field:  field, Message: message,
+	}
+}

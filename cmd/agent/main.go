@@ -1,0 +1,118 @@
+// The agent programs Services on the node that it runs on.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/agent"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := command().ExecuteContext(ctx)
+	stop()
+	klog.Flush()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	options := agent.Options{Version: version, Clock: clock.RealClock{}}
+	var kubeconfig, config string
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Program the Services of a cluster on this node",
+		Long: "Program the Services of a cluster on this node, in the network namespace it is started in.\n" +
+			"It follows the ServiceProxyNode of the node, and leaves its rules when it stops.",
+		Version:       version,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if options.API, err = restConfig(kubeconfig); err != nil {
+				return err
+			}
+			if options.NodeName, err = nodeName(options.NodeName); err != nil {
+				return err
+			}
+			if config != "" {
+				if options.Standalone, err = agent.ReadConfig(config); err != nil {
+					return err
+				}
+			}
+			return agent.Run(cmd.Context(), options)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file; the Pod's service account when empty")
+	flags.StringVar(&options.NodeName, "node-name", os.Getenv("NODE_NAME"),
+		"name of the Node object of this node; $NODE_NAME, or else the host name, when empty")
+	flags.StringVar(&config, "config", "",
+		"ServiceProxyConfig file to run, instead of following the ServiceProxyNode: needs no operator and no CRD")
+	flags.StringVar(&options.HealthAddress, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez")
+	flags.StringVar(&options.MetricsAddress, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics")
+	logging := flag.NewFlagSet("", flag.ContinueOnError)
+	klog.InitFlags(logging)
+	cmd.PersistentFlags().AddGoFlag(logging.Lookup("v"))
+	cmd.AddCommand(cleanup())
+	return cmd
+}
+
+func cleanup() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cleanup",
+		Short: "Remove everything that an agent ever made on this node, and nothing else",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := iptables.Cleanup(cmd.Context()); err != nil {
+				return fmt.Errorf("removing rules: %w", err)
+			}
+			return nil
+		},
+	}
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if err != nil {
+			return nil, fmt.Errorf("finding the API server: %w; run in a Pod or give --kubeconfig", err)
+		}
+		return config, nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("reading --kubeconfig %s: %w", kubeconfig, err)
+	}
+	return config, nil
+}
+
+func nodeName(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("finding the host name: %w; give --node-name", err)
+	}
+	return strings.ToLower(strings.TrimSpace(host)), nil
+}

@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
+)
+
+// Options are what an agent is started with.
+type Options struct {
+	// API is how the API server is reached.
+	API *rest.Config
+	// NodeName is the name of the Node that the agent runs on.
+	NodeName string
+	// Standalone is what to run where no operator assigns anything; nil to follow the ServiceProxyNode.
+	Standalone *Assignment
+	// HealthAddress and MetricsAddress are where to serve /healthz and /livez, and /metrics.
+	HealthAddress, MetricsAddress string
+	// Version is reported in status and metrics.
+	Version string
+	// Clock decides when things are due.
+	Clock clock.Clock
+}
+
+// Run programs the node until the context ends. What it programmed stays.
+func Run(ctx context.Context, o Options) error {
+	logger := klog.FromContext(ctx)
+	core := rest.CopyConfig(o.API)
+	core.ContentType = runtime.ContentTypeProtobuf
+	core.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client, err := kubernetes.NewForConfig(core)
+	if err != nil {
+		return fmt.Errorf("making a client for the API server: %w", err)
+	}
+	nodes, err := newNodeClient(o.API)
+	if err != nil {
+		return err
+	}
+
+	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
+	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
+		return fmt.Errorf("starting to record events: %w", err)
+	}
+	defer broadcaster.Shutdown()
+	report := &reporter{
+		metrics:  newMetrics(o.Version),
+		health:   health.NewStatus(o.Clock.Now),
+		recorder: broadcaster.NewRecorder(scheme.Scheme, fieldManager),
+		clock:    o.Clock,
+		version:  o.Version,
+		logger:   logger,
+		wake:     make(chan struct{}, 1),
+	}
+	services := catalog.New(o.NodeName, o.Clock.Now)
+	assignments := newAssignmentStore()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	wg.Go(func() { serve(ctx, "health", o.HealthAddress, healthMux(report.health), o.Clock) })
+	wg.Go(func() { serve(ctx, "metrics", o.MetricsAddress, metricsMux(report), o.Clock) })
+	wg.Go(func() {
+		if err := services.Run(ctx, client); err != nil {
+			cancel(err)
+		}
+	})
+	if o.Standalone != nil {
+		assignments.set(o.Standalone)
+	} else {
+		wg.Go(func() { assignments.follow(ctx, nodes, o.NodeName) })
+		wg.Go(func() { report.writeStatus(ctx, nodes, o.NodeName) })
+	}
+	logger.Info("Agent started", "node", o.NodeName, "version", o.Version, "standalone", o.Standalone != nil)
+	newLoop(services, assignments, o.Clock, report).run(ctx)
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	logger.Info("Agent stopped; its rules stay")
+	return nil
+}
+
+func healthMux(status *health.Status) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/healthz", status.Healthz)
+	mux.HandleFunc("/livez", status.Livez)
+	return mux
+}
+
+func metricsMux(r *reporter) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(r.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/healthz", r.health.Healthz)
+	mux.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) {
+		if s := r.latest(); s != nil {
+			_, _ = fmt.Fprint(w, s.status.Mode) // the client is gone
+		}
+	})
+	return mux
+}
+
+// listenRetry is how long to wait for an address that another process has, such as a proxy that is being replaced.
+const listenRetry = 5 * time.Second
+
+// serve answers until the context ends. An address that cannot be had is tried again and again: a node without a health
+// port still needs its Services.
+func serve(ctx context.Context, what, address string, handler http.Handler, clk clock.Clock) {
+	logger := klog.FromContext(ctx)
+	for {
+		err := serveOnce(ctx, address, handler)
+		if ctx.Err() != nil {
+			return
+		}
+		logger.Error(err, "Serving failed", "what", what, "address", address, "retryIn", listenRetry)
+		select {
+		case <-ctx.Done():
+			return
+		case <-clk.After(listenRetry):
+		}
+	}
+}
+
+func serveOnce(ctx context.Context, address string, handler http.Handler) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	return fmt.Errorf("accepting connections: %w", server.Serve(listener))
+}

@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// metrics are those of the agent. A name that starts with kubeproxy_ means what it means in kube-proxy, so that
+// dashboards keep working; both families are written in one sync, so there is no label ip_family.
+type metrics struct {
+	registry *prometheus.Registry
+
+	syncDuration       prometheus.Histogram
+	lastSync           prometheus.Gauge
+	lastQueued         prometheus.Gauge
+	programming        prometheus.Histogram
+	rules              prometheus.Gauge
+	services           prometheus.Gauge
+	endpoints          prometheus.Gauge
+	chainsWritten      prometheus.Counter
+	bytesWritten       prometheus.Counter
+	repairs            prometheus.Counter
+	failures           prometheus.Counter
+	disputedAddresses  prometheus.Gauge
+	assignmentAccepted prometheus.Gauge
+}
+
+func newMetrics(version string) *metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		syncDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubeproxy_sync_proxy_rules_duration_seconds",
+			Help: "Time that one write to the kernel took, in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}),
+		lastSync: gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+			"When the kernel was last written or found to be right, in Unix seconds."),
+		lastQueued: gauge("kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+			"When a change last arrived, in Unix seconds."),
+		programming: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubeproxy_network_programming_duration_seconds",
+			Help: "Time from a change of endpoints in the cluster to the kernel of this node following it, in seconds. " +
+				"The start is known to the second only.", Buckets: prometheus.ExponentialBuckets(0.25, 2, 12)}),
+		rules:         gauge("serviceproxy_rules", "Rules that the kernel holds, in all tables and families."),
+		services:      gauge("serviceproxy_service_ports", "Service ports programmed, in all families."),
+		endpoints:     gauge("serviceproxy_endpoints", "Endpoints that Service ports lead to, in all families."),
+		chainsWritten: counter("serviceproxy_chains_written_total", "Chains written to the kernel or removed from it."),
+		bytesWritten:  counter("serviceproxy_bytes_written_total", "Bytes given to iptables-restore."),
+		repairs:       counter("serviceproxy_drift_repairs_total", "Chains and jumps that someone else had changed and that were put right."),
+		failures:      counter("serviceproxy_apply_failures_total", "Writes to the kernel that failed."),
+		disputedAddresses: gauge("serviceproxy_disputed_addresses",
+			"Claims to an address and port that another Service holds."),
+		assignmentAccepted: gauge("serviceproxy_assignment_accepted",
+			"1 when the node's settings can be carried out here, 0 when the settings before them go on running."),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "serviceproxy_build_info",
+		Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": version}})
+	build.Set(1)
+	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
+		m.chainsWritten, m.bytesWritten, m.repairs, m.failures, m.disputedAddresses, m.assignmentAccepted, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}

@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+)
+
+// fieldManager owns the status in server-side apply.
+const fieldManager = "service-proxy-agent"
+
+// The pace of status. What decides something is written at once; counters and times only when the last write is some
+// time ago, so that an idle node writes nothing and a busy one seldom.
+const (
+	counterInterval = time.Minute
+	settle          = time.Second
+)
+
+// reporter tells the world what the loop did: metrics and health at once, status and events through the API. Its
+// methods never block on the network.
+type reporter struct {
+	metrics  *metrics
+	health   *health.Status
+	recorder events.EventRecorder
+	clock    clock.Clock
+	version  string
+	logger   klog.Logger
+
+	wake chan struct{}
+	mu   sync.Mutex
+	next *snapshot
+}
+
+// snapshot is a status to be written, and to which object.
+type snapshot struct {
+	uid    types.UID
+	status v1alpha1.ServiceProxyNodeStatus
+}
+
+func (r *reporter) queued(since time.Time) {
+	r.health.Queued(since)
+	r.metrics.lastQueued.Set(float64(since.UnixNano()) / 1e9)
+}
+
+// synced is told of a write that succeeded: how long it took and what it was about.
+func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written iptables.Written) {
+	now := r.clock.Now()
+	r.health.Synced(now)
+	r.health.SetEligible(!batch.World.Node.Leaving)
+	r.metrics.lastSync.Set(float64(now.UnixNano()) / 1e9)
+	if took > 0 {
+		r.metrics.syncDuration.Observe(took.Seconds())
+	}
+	for _, t := range batch.Triggered {
+		r.metrics.programming.Observe(now.Sub(t).Seconds())
+	}
+	r.metrics.chainsWritten.Add(float64(written.Chains))
+	r.metrics.bytesWritten.Add(float64(written.Bytes))
+}
+
+// verified is told how much of the kernel had to be put right.
+func (r *reporter) verified(repairs int) {
+	if repairs > 0 {
+		r.metrics.repairs.Add(float64(repairs))
+		r.logger.Info("Repaired rules that someone else had changed", "chains", repairs)
+	}
+}
+
+// problems is told of what was left out of a Service or an EndpointSlice.
+func (r *reporter) problems(problems []catalog.Problem) {
+	for _, p := range problems {
+		r.logger.Info("Left out a part of an object", "kind", p.Object.Kind, "object", klog.KRef(p.Object.Namespace, p.Object.Name),
+			"field", p.Field, "reason", p.Message)
+		if r.recorder != nil {
+			r.recorder.Eventf(&p.Object, nil, corev1.EventTypeWarning, "NotProgrammed", "Program", "%s: %s", p.Field, p.Message)
+		}
+	}
+}
+
+// stepped is told of the state after each step.
+func (r *reporter) stepped(s *state) {
+	r.metrics.rules.Set(float64(s.rules))
+	r.metrics.services.Set(float64(s.services))
+	r.metrics.endpoints.Set(float64(s.endpoints))
+	r.metrics.disputedAddresses.Set(float64(len(s.disputes)))
+	r.metrics.assignmentAccepted.Set(map[bool]float64{true: 1}[s.refused == nil])
+	if s.failed != nil {
+		r.metrics.failures.Inc()
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var previous v1alpha1.ServiceProxyNodeStatus
+	if r.next != nil && r.next.uid == s.assignment.UID {
+		previous = r.next.status
+	}
+	r.next = &snapshot{uid: s.assignment.UID, status: s.status(&previous, r.version, r.clock.Now())}
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *reporter) latest() *snapshot {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next
+}
+
+// writeStatus writes the status of a node whenever it has changed, until the context ends.
+func (r *reporter) writeStatus(ctx context.Context, client rest.Interface, nodeName string) {
+	var last *snapshot
+	var lastWrite time.Time
+	retry := firstRetry
+	timer := r.clock.NewTimer(idle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+		case <-timer.C():
+		}
+		next := r.latest()
+		wait := idle
+		switch now := r.clock.Now(); {
+		case next == nil || last != nil && last.uid == next.uid && reflect.DeepEqual(last.status, next.status):
+		case last != nil && !urgent(last, next) && now.Before(lastWrite.Add(counterInterval)):
+			wait = lastWrite.Add(counterInterval).Sub(now)
+		default:
+			if err := apply(ctx, client, nodeName, next); err != nil {
+				r.logger.Error(err, "Reporting status failed", "retryIn", retry)
+				wait, retry = retry, min(2*retry, longestRetry)
+				break
+			}
+			last, lastWrite, retry = next, now, firstRetry
+			// Counters often follow in a moment; one more look soon shows them while somebody may be watching.
+			wait = settle
+		}
+		timer.Stop()
+		timer = r.clock.NewTimer(wait)
+	}
+}
+
+// urgent says whether anybody decides by what changed between two statuses.
+func urgent(last, next *snapshot) bool {
+	quiet := func(s *snapshot) v1alpha1.ServiceProxyNodeStatus {
+		status := s.status
+		status.Sync = nil
+		return status
+	}
+	return last.uid != next.uid || !reflect.DeepEqual(quiet(last), quiet(next)) ||
+		(last.status.Sync == nil) != (next.status.Sync == nil)
+}
+
+// apply writes a status by server-side apply. The UID keeps it from landing on the object of a Node of the same name
+// that was made anew meanwhile.
+func apply(ctx context.Context, client rest.Interface, nodeName string, s *snapshot) error {
+	body, err := json.Marshal(v1alpha1.ServiceProxyNode{
+		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion().String(), Kind: "ServiceProxyNode"},
+		ObjectMeta: metav1.ObjectMeta{Name: nodeName, UID: s.uid},
+		Status:     s.status,
+	})
+	if err != nil {
+		return fmt.Errorf("encoding the status: %w", err)
+	}
+	options := metav1.PatchOptions{FieldManager: fieldManager, Force: ptr.To(true)}
+	err = client.Patch(types.ApplyPatchType).Resource(resource).Name(nodeName).SubResource("status").
+		VersionedParams(&options, metav1.ParameterCodec).Body(body).Do(ctx).Error()
+	if err != nil {
+		return fmt.Errorf("writing the status of ServiceProxyNode %s: %w", nodeName, err)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+)
+
+// The defaults of settings that are not given. The API leaves them open, so that they can be improved without touching
+// the objects in a cluster.
+const (
+	defaultMarkBit      = 14 // kube-proxy's
+	defaultFullInterval = 10 * time.Minute
+)
+
+// plan is what the settings of an assignment come to on this node.
+type plan struct {
+	node     forwarding.Node
+	iptables iptables.Settings
+	pace     pace
+}
+
+// resolve works out what settings come to on a node. An error names the field that cannot be carried out here, and what
+// would be right.
+func resolve(s *v1alpha1.ProxySettings, world *catalog.World) (plan, error) {
+	p := plan{
+		iptables: iptables.Settings{
+			MarkBit:       defaultMarkBit,
+			MasqueradeAll: s.Masquerade.Policy == v1alpha1.MasqueradeAll,
+			ServiceCIDRs:  world.ServiceCIDRs,
+		},
+		pace: pace{fullInterval: defaultFullInterval},
+	}
+	if s.Masquerade.Bit != nil {
+		if *s.Masquerade.Bit < 0 || *s.Masquerade.Bit > 31 {
+			return plan{}, fmt.Errorf("spec.masquerade.bit: %d is not between 0 and 31", *s.Masquerade.Bit)
+		}
+		p.iptables.MarkBit = int(*s.Masquerade.Bit)
+	}
+	if err := resolveLocalTraffic(&s.Masquerade.LocalTraffic, world, &p.iptables); err != nil {
+		return plan{}, err
+	}
+	var err error
+	if p.iptables.NodePortAddresses, err = resolveNodePorts(s.NodePorts.Addresses, world.Node.Addresses); err != nil {
+		return plan{}, err
+	}
+	if s.Sync.FullIntervalSeconds != nil {
+		p.pace.fullInterval = time.Duration(*s.Sync.FullIntervalSeconds) * time.Second
+	}
+	if s.Sync.MinIntervalMilliseconds != nil {
+		gap := time.Duration(*s.Sync.MinIntervalMilliseconds) * time.Millisecond
+		p.pace.minInterval = &gap
+	}
+	p.node = forwarding.Node{
+		Zone:          world.Node.Zone,
+		Addresses:     world.Node.Addresses,
+		ServiceCIDRs:  world.ServiceCIDRs,
+		DetectsPods:   [2]bool{p.iptables.DetectsPods(false), p.iptables.DetectsPods(true)},
+		MasqueradeAll: p.iptables.MasqueradeAll,
+	}
+	return p, nil
+}
+
+func resolveLocalTraffic(l *v1alpha1.LocalTraffic, world *catalog.World, settings *iptables.Settings) error {
+	const field = "spec.masquerade.localTraffic"
+	switch l.Detect {
+	case "", v1alpha1.DetectNodePodCIDR:
+		settings.PodCIDRs = world.Node.PodCIDRs
+	case v1alpha1.DetectClusterCIDR:
+		cidrs, err := parsePrefixes(field+".clusterCIDRs", l.ClusterCIDRs)
+		if err != nil {
+			return err
+		}
+		settings.PodCIDRs = cidrs
+	case v1alpha1.DetectBridgeInterface, v1alpha1.DetectInterfaceNamePrefix:
+		if l.Interface == "" {
+			return fmt.Errorf("%s.interface: a name is needed with detect: %s", field, l.Detect)
+		}
+		settings.PodInterface = l.Interface
+		if l.Detect == v1alpha1.DetectInterfaceNamePrefix {
+			settings.PodInterface += "+"
+		}
+	default:
+		return fmt.Errorf("%s.detect: this agent does not know %q; it knows %s, %s, %s and %s", field, l.Detect,
+			v1alpha1.DetectNodePodCIDR, v1alpha1.DetectClusterCIDR, v1alpha1.DetectBridgeInterface, v1alpha1.DetectInterfaceNamePrefix)
+	}
+	return nil
+}
+
+func resolveNodePorts(addresses []string, nodeAddresses []netip.Addr) ([]netip.Prefix, error) {
+	const field = "spec.nodePorts.addresses"
+	if len(addresses) == 0 {
+		return nil, nil
+	}
+	if slices.Equal(addresses, []string{v1alpha1.NodePortAddressPrimary}) {
+		prefixes := []netip.Prefix{}
+		for _, a := range nodeAddresses {
+			prefixes = append(prefixes, netip.PrefixFrom(a, a.BitLen()))
+		}
+		if len(prefixes) == 0 {
+			return nil, fmt.Errorf("%s: the Node has no address in status.addresses that Primary could mean", field)
+		}
+		return prefixes, nil
+	}
+	return parsePrefixes(field, addresses)
+}
+
+func parsePrefixes(field string, texts []string) ([]netip.Prefix, error) {
+	prefixes := make([]netip.Prefix, 0, len(texts))
+	for i, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d]: %q is not a CIDR such as 10.244.0.0/16", field, i, text)
+		}
+		prefixes = append(prefixes, p.Masked())
+	}
+	return prefixes, nil
+}
+
+// pace says when the kernel is written and read.
+type pace struct {
+	// minInterval is the shortest time between two writes; adaptive when nil.
+	minInterval  *time.Duration
+	fullInterval time.Duration
+}
+
+// The bounds of the adaptive pause between two writes.
+const (
+	shortestPause = 5 * time.Millisecond
+	longestPause  = time.Second
+	// pauseFactor keeps the share of time that is spent writing below one in five.
+	pauseFactor = 4
+)
+
+// pause is how long to wait after a write that took some time: as many times as long, so that a storm of changes costs
+// a bounded share of one CPU, while a lone change, which comes after any pause is over, is written at once.
+func (p pace) pause(took time.Duration) time.Duration {
+	if p.minInterval != nil {
+		return *p.minInterval
+	}
+	return min(max(pauseFactor*took, shortestPause), longestPause)
+}

@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+)
+
+// state is what the agent knows of itself after a step of the loop. Status, health and metrics are made from it.
+type state struct {
+	assignment *Assignment
+	// applied is the assignment that the kernel runs; nil before the first sync.
+	applied *Assignment
+	// refused says why the assignment cannot be carried out here: a reason of condition Accepted and a message.
+	refused *refusal
+	// failed is why the last write did not succeed.
+	failed  error
+	backend v1alpha1.IPTablesBackend
+
+	services, endpoints, rules int
+	repairs                    int
+	lastSync                   time.Time
+	latency                    time.Duration
+	disputes                   []string
+}
+
+// refusal is why an assignment cannot be carried out on this node.
+type refusal struct{ reason, message string }
+
+// maxMessage keeps messages and errors in status short enough to be read.
+const maxMessage = 1000
+
+func shorten(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return message[:maxMessage-3] + "..."
+}
+
+// status is the status to report. Conditions keep their transition times from the previous status.
+func (s *state) status(previous *v1alpha1.ServiceProxyNodeStatus, version string, now time.Time) v1alpha1.ServiceProxyNodeStatus {
+	status := v1alpha1.ServiceProxyNodeStatus{
+		ObservedGeneration: s.assignment.Generation,
+		AgentVersion:       version,
+		Capabilities:       v1alpha1.Capabilities{IPTablesBackend: s.backend},
+		Conditions:         slices.Clone(previous.Conditions),
+	}
+	if s.applied != nil {
+		status.AppliedRevision = s.applied.Revision
+		status.Mode = s.applied.Settings.Mode
+	}
+	if s.applied != nil || s.failed != nil {
+		status.Sync = s.sync()
+	}
+	for _, c := range s.conditions() {
+		c.ObservedGeneration = s.assignment.Generation
+		c.LastTransitionTime = metav1.NewTime(now)
+		meta.SetStatusCondition(&status.Conditions, c)
+	}
+	return status
+}
+
+func (s *state) sync() *v1alpha1.SyncStatus {
+	number := func(n int) *int32 { v := int32(n); return &v }
+	sync := &v1alpha1.SyncStatus{
+		Services:  number(s.services),
+		Endpoints: number(s.endpoints),
+		Rules:     number(s.rules),
+		Repairs:   number(s.repairs),
+	}
+	if !s.lastSync.IsZero() {
+		sync.LastSyncTime = metav1.NewTime(s.lastSync.Truncate(time.Second))
+		sync.ProgrammingLatencyMilliseconds = number(int(s.latency.Milliseconds()))
+	}
+	if s.failed != nil {
+		sync.LastError = shorten(s.failed.Error())
+	}
+	return sync
+}
+
+// conditions are Accepted, Programmed and Ready, which sums the other two up.
+func (s *state) conditions() []metav1.Condition {
+	accepted := metav1.Condition{Type: v1alpha1.ConditionAccepted, Status: metav1.ConditionTrue,
+		Reason: v1alpha1.ReasonSupported, Message: "this node can do what its settings ask for"}
+	programmed := metav1.Condition{Type: v1alpha1.ConditionProgrammed}
+	switch {
+	case s.refused != nil:
+		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, s.refused.reason, shorten(s.refused.message)
+		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotAccepted
+		programmed.Message = "nothing was written for these settings; " + s.running()
+	case s.failed != nil:
+		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonApplyFailed
+		programmed.Message = shorten(s.failed.Error())
+	case s.applied != s.assignment:
+		programmed.Status, programmed.Reason = metav1.ConditionUnknown, v1alpha1.ReasonPending
+		programmed.Message = "the first sync of these settings is not complete; " + s.running()
+	default:
+		programmed.Status, programmed.Reason = metav1.ConditionTrue, v1alpha1.ReasonSynced
+		programmed.Message = "the kernel holds what Services and EndpointSlices say"
+		if n := len(s.disputes); n > 0 {
+			programmed.Message = shorten(fmt.Sprintf("%s; %d addresses are claimed by several Services: %s", programmed.Message, n, s.disputes[0]))
+		}
+	}
+	ready := programmed
+	if accepted.Status != metav1.ConditionTrue {
+		ready = accepted
+	}
+	ready.Type = v1alpha1.ConditionReady
+	return []metav1.Condition{ready, accepted, programmed}
+}
+
+func (s *state) running() string {
+	if s.applied == nil {
+		return "rules from before this agent started, if any, are still there"
+	}
+	return "revision " + s.applied.Revision + " goes on running"
+}

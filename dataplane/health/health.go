@@ -1,0 +1,92 @@
+// Package health answers load balancers, kubelets and people who ask whether the proxy of this node works, at the paths
+// and with the bodies of kube-proxy.
+package health
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// stuckAfter is how long a change may wait for the kernel before the proxy counts as unhealthy.
+const stuckAfter = time.Minute
+
+// Status is what the answers are made from. It is safe for concurrent use.
+type Status struct {
+	now func() time.Time
+
+	mu sync.Mutex
+	// waiting is since when the oldest change waits that the kernel does not follow yet; zero when there is none.
+	waiting  time.Time
+	lastSync time.Time
+	eligible bool
+}
+
+// NewStatus returns the status of a proxy that has not synced yet.
+func NewStatus(now func() time.Time) *Status { return &Status{now: now, eligible: true} }
+
+// Queued notes that changes wait since a time.
+func (s *Status) Queued(since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.waiting.IsZero() {
+		s.waiting = since
+	}
+}
+
+// Synced notes that nothing waits any more.
+func (s *Status) Synced(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting, s.lastSync = time.Time{}, at
+}
+
+// SetEligible says whether load balancers should send new connections to this node at all.
+func (s *Status) SetEligible(eligible bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.eligible = eligible
+}
+
+// answer is the body of kube-proxy's /healthz and, without NodeEligible, of its /livez.
+type answer struct {
+	LastUpdated  time.Time `json:"lastUpdated"`
+	CurrentTime  time.Time `json:"currentTime"`
+	NodeEligible *bool     `json:"nodeEligible,omitempty"`
+	Healthy      bool      `json:"healthy"`
+}
+
+func (s *Status) answer() answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, eligible := s.now(), s.eligible
+	a := answer{LastUpdated: s.lastSync, CurrentTime: now, NodeEligible: &eligible}
+	a.Healthy = s.waiting.IsZero() || now.Sub(s.waiting) < stuckAfter
+	return a
+}
+
+// Healthz answers whether load balancers should send to this node: 200 once the kernel was programmed, as long as it
+// follows changes and the node is not about to go, else 503.
+func (s *Status) Healthz(w http.ResponseWriter, _ *http.Request) {
+	a := s.answer()
+	a.Healthy = a.Healthy && !a.LastUpdated.IsZero()
+	write(w, a, a.Healthy && *a.NodeEligible)
+}
+
+// Livez answers whether the agent should go on running: 200 unless changes have waited too long. It does not depend on
+// the node, nor on the API server.
+func (s *Status) Livez(w http.ResponseWriter, _ *http.Request) {
+	a := s.answer()
+	a.NodeEligible = nil
+	write(w, a, a.Healthy)
+}
+
+func write(w http.ResponseWriter, a answer, ok bool) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(a) // the client is gone
+}
