@@ -20,6 +20,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CapabilitiesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConfigReference"):
 		return &apiv1alpha1.ConfigReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Conntrack"):
+		return &apiv1alpha1.ConntrackApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FailedNode"):
 		return &apiv1alpha1.FailedNodeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocalTraffic"):

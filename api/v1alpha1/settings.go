@@ -26,6 +26,10 @@ type ProxySettings struct {
 	// +optional
 	NodePorts NodePorts `json:"nodePorts,omitzero"`
 
+	// conntrack sizes the kernel's table of connections and says how long it remembers them.
+	// +optional
+	Conntrack Conntrack `json:"conntrack,omitzero"`
+
 	// sync says how often the kernel is written and how often it is read back.
 	// +optional
 	Sync Sync `json:"sync,omitzero"`
@@ -121,6 +125,76 @@ type NodePorts struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(a, a == 'Primary' || isCIDR(a))",message="each entry must be a CIDR such as 192.168.0.0/16, or the list must be the one word Primary"
 	// +kubebuilder:validation:XValidation:rule="!('Primary' in self) || self.size() == 1",message="Primary stands alone"
 	Addresses []string `json:"addresses,omitempty"`
+
+	// localhost says whether node ports are also open at 127.0.0.1, for processes of the node itself. It takes effect
+	// where addresses is unset or has an entry in 127.0.0.0/8. Enabled when unset, as in kube-proxy. With it, the agent
+	// sets the sysctl net.ipv4.conf.all.route_localnet and drops what comes to 127.0.0.0/8 from elsewhere. IPv6 has no
+	// such thing.
+	// +optional
+	Localhost Switch `json:"localhost,omitempty"`
+}
+
+// Switch turns a behaviour on or off.
+// +kubebuilder:validation:Enum=Enabled;Disabled
+type Switch string
+
+const (
+	// SwitchEnabled turns it on.
+	SwitchEnabled Switch = "Enabled"
+	// SwitchDisabled turns it off.
+	SwitchDisabled Switch = "Disabled"
+)
+
+// Conntrack sizes the kernel's table of connections and says how long it remembers them. The defaults are kube-proxy's.
+// +kubebuilder:validation:MinProperties=1
+type Conntrack struct {
+	// maxPerCore is how many connections to make room for, for each CPU. 32768 when unset; 0 leaves the kernel's limit
+	// as it is. The limit is never lowered, and maxPerCore never raises it above 1048576.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=1048576
+	MaxPerCore *int32 `json:"maxPerCore,omitempty"`
+
+	// min is how many connections to make room for at least, however few CPUs there are. 131072 when unset; it has no
+	// meaning where maxPerCore is 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=67108864
+	Min *int32 `json:"min,omitempty"`
+
+	// tcpEstablishedTimeoutSeconds is how long an idle TCP connection is remembered. 86400 when unset; 0 leaves the
+	// kernel's value as it is.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2592000
+	TCPEstablishedTimeoutSeconds *int32 `json:"tcpEstablishedTimeoutSeconds,omitempty"`
+
+	// tcpCloseWaitTimeoutSeconds is how long a TCP connection is remembered that only one side has closed. 3600 when
+	// unset; 0 leaves the kernel's value as it is.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2592000
+	TCPCloseWaitTimeoutSeconds *int32 `json:"tcpCloseWaitTimeoutSeconds,omitempty"`
+
+	// udpTimeoutSeconds is how long a UDP flow is remembered that was not answered yet. The kernel's value when unset
+	// or 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2592000
+	UDPTimeoutSeconds *int32 `json:"udpTimeoutSeconds,omitempty"`
+
+	// udpStreamTimeoutSeconds is how long a UDP flow is remembered that was answered. The kernel's value when unset or
+	// 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2592000
+	UDPStreamTimeoutSeconds *int32 `json:"udpStreamTimeoutSeconds,omitempty"`
+
+	// tcpBeLiberal says whether the kernel accepts packets outside the TCP window as part of a connection. Enabled sets
+	// the sysctl nf_conntrack_tcp_be_liberal, and packets that conntrack finds invalid are then not dropped, as is
+	// needed where replies take another way. Disabled when unset.
+	// +optional
+	TCPBeLiberal Switch `json:"tcpBeLiberal,omitempty"`
 }
 
 // Sync says how often the kernel is written and read back.

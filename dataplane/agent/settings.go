@@ -34,6 +34,9 @@ func resolve(s *v1alpha1.ProxySettings, world *catalog.World) (plan, error) {
 			MarkBit:       defaultMarkBit,
 			MasqueradeAll: s.Masquerade.Policy == v1alpha1.MasqueradeAll,
 			ServiceCIDRs:  world.ServiceCIDRs,
+
+			LocalhostNodePorts: s.NodePorts.Localhost != v1alpha1.SwitchDisabled,
+			KeepInvalid:        s.Conntrack.TCPBeLiberal == v1alpha1.SwitchEnabled,
 		},
 		pace: pace{fullInterval: defaultFullInterval},
 	}

@@ -20,4 +20,5 @@
 //	                             -> SPROXY-CLOSED          rejects or drops at other addresses
 //	                             -> SPROXY-CLOSEDPORTS     rejects or drops at node ports
 //	     FORWARD            -> SPROXY-FORWARD              lets Service traffic pass
+//	     INPUT              -> SPROXY-INPUT                lets health checks in, keeps others from 127.0.0.0/8
 package iptables

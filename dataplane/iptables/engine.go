@@ -65,6 +65,14 @@ func (e *Engine) Configure(settings Settings) {
 	}
 }
 
+// OpenHealthPorts lets connections in to the given node ports, at which load balancers ask for local endpoints, and to
+// no others. It takes effect with the next Apply.
+func (e *Engine) OpenHealthPorts(ports []uint16) {
+	for _, f := range e.families {
+		f.healthPorts = ports
+	}
+}
+
 // Verify compares everything with the kernel and writes what differs.
 func (e *Engine) Verify(ctx context.Context) (Written, error) {
 	return e.each(func(f *engine) (Written, error) { return f.verify(ctx) })
@@ -98,6 +106,9 @@ type engine struct {
 
 	// The tree of table nat and those of table filter, which list what the former has sent nowhere.
 	addresses, nodePorts, inRange, closed, closedPorts *tree
+
+	// healthPorts are the node ports at which load balancers ask for local endpoints.
+	healthPorts []uint16
 
 	nat, filter *ruleset
 	// stale says that what the kernel holds is not known.
@@ -222,7 +233,7 @@ func (e *engine) flush() {
 	for _, c := range e.render.fixedNAT() {
 		e.nat.want(c)
 	}
-	for _, c := range e.render.fixedFilter(e.closed.Len() > 0, e.closedPorts.Len() > 0) {
+	for _, c := range e.render.fixedFilter(e.closed.Len() > 0, e.closedPorts.Len() > 0, e.healthPorts) {
 		e.filter.want(c)
 	}
 }

@@ -40,8 +40,8 @@ func (r *renderer) fixedNAT() []chain {
 	return []chain{services, offCluster, {name: chainPostrouting, rules: postrouting}}
 }
 
-// fixedFilter renders the chains of table filter that do not depend on Services. A tree without entries is not asked.
-func (r *renderer) fixedFilter(anyClosed, anyClosedPort bool) []chain {
+// fixedFilter renders the chains of table filter that are always there. A tree without entries is not asked.
+func (r *renderer) fixedFilter(anyClosed, anyClosedPort bool, healthPorts []uint16) []chain {
 	filter := chain{name: chainFilter}
 	for _, cidr := range ofFamily(r.settings.ServiceCIDRs, r.ipv6) {
 		filter.rules = append(filter.rules, fmt.Sprintf(" -d %s -g %s", cidr, chainRange))
@@ -54,25 +54,44 @@ func (r *renderer) fixedFilter(anyClosed, anyClosedPort bool) []chain {
 			filter.rules = append(filter.rules, match+" -j "+chainClosedPorts)
 		}
 	}
-	forward := chain{name: chainForward, rules: []string{
+	forward := chain{name: chainForward}
+	if !r.settings.KeepInvalid {
 		// A packet that conntrack does not understand would leave with a pod's address instead of the Service's, and
 		// the client would answer it with a reset.
-		" -m conntrack --ctstate INVALID -j DROP",
+		forward.rules = append(forward.rules, " -m conntrack --ctstate INVALID -j DROP")
+	}
+	forward.rules = append(forward.rules,
 		fmt.Sprintf(" -m mark --mark %s -j ACCEPT", r.settings.mark()),
-		" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-	}}
-	return []chain{filter, forward}
+		" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
+
+	input := chain{name: chainInput}
+	if r.localhostNodePorts() {
+		// With route_localnet the kernel takes packets for 127.0.0.0/8 from the network (CVE-2020-8558); only those
+		// that are replies to, or were translated by, this node may come in.
+		input.rules = append(input.rules, fmt.Sprintf(" ! -s %s -d %s -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+			r.loopback, r.loopback))
+	}
+	for _, port := range healthPorts {
+		input.rules = append(input.rules, fmt.Sprintf(" -p tcp -m comment --comment %s -m tcp --dport %d -j ACCEPT",
+			quote("service proxy: health check node port"), port))
+	}
+	return []chain{filter, forward, input}
 }
 
-// isNodePortAddress are the matches that together recognise addresses with node ports. Loopback never has any.
+func (r *renderer) localhostNodePorts() bool { return !r.ipv6 && r.settings.LocalhostNodePortsOpen() }
+
+// isNodePortAddress are the matches that together recognise addresses with node ports.
 func (r *renderer) isNodePortAddress() []string {
 	const local = " -m addrtype --dst-type LOCAL"
-	if r.settings.NodePortAddresses == nil {
+	switch {
+	case r.settings.NodePortAddresses == nil && r.localhostNodePorts():
+		return []string{local}
+	case r.settings.NodePortAddresses == nil:
 		return []string{" ! -d " + r.loopback + local}
 	}
 	var matches []string
 	for _, cidr := range ofFamily(r.settings.NodePortAddresses, r.ipv6) {
-		if !cidr.Addr().IsLoopback() {
+		if !cidr.Addr().IsLoopback() || r.localhostNodePorts() {
 			matches = append(matches, " -d "+cidr.String()+local)
 		}
 	}
@@ -94,6 +113,7 @@ func jumps() []jump {
 		to("nat", "POSTROUTING", chainPostrouting, "service proxy: masquerade"),
 		to("nat", "PREROUTING", chainServices, "service proxy: Services"),
 		to("nat", "OUTPUT", chainServices, "service proxy: Services"),
+		to("filter", "INPUT", chainInput, "service proxy: health checks and localhost"),
 		to("filter", "FORWARD", chainForward, "service proxy: forwarded Service traffic"),
 		to("filter", "INPUT", chainFilter, "service proxy: nobody to send to", "-m", "conntrack", "--ctstate", "NEW"),
 		to("filter", "OUTPUT", chainFilter, "service proxy: nobody to send to", "-m", "conntrack", "--ctstate", "NEW"),

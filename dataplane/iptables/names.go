@@ -24,6 +24,7 @@ const (
 	chainClosed      = prefix + "CLOSED"
 	chainClosedPorts = prefix + "CLOSEDPORTS"
 	chainForward     = prefix + "FORWARD"
+	chainInput       = prefix + "INPUT"
 )
 
 // maxChainName is how long the name of a chain may be: XT_EXTENSION_MAXNAMELEN in linux/netfilter/x_tables.h, less the

@@ -20,10 +20,23 @@ type Settings struct {
 	ServiceCIDRs []netip.Prefix
 	// NodePortAddresses are the networks whose addresses on the node have node ports; every address when nil.
 	NodePortAddresses []netip.Prefix
+	// LocalhostNodePorts opens node ports at 127.0.0.1 too, where NodePortAddresses allows that address. The sysctl
+	// net.ipv4.conf.all.route_localnet must be set for it to work.
+	LocalhostNodePorts bool
+	// KeepInvalid lets packets pass that conntrack finds invalid, as is right with nf_conntrack_tcp_be_liberal.
+	KeepInvalid bool
 }
+
+// LocalhostNodePortsOpen says whether node ports are to be open at 127.0.0.1.
+func (s *Settings) LocalhostNodePortsOpen() bool {
+	return s.LocalhostNodePorts && (s.NodePortAddresses == nil || slices.ContainsFunc(s.NodePortAddresses, isIPv4Loopback))
+}
+
+func isIPv4Loopback(p netip.Prefix) bool { return p.Addr().Is4() && p.Addr().IsLoopback() }
 
 func (s *Settings) equal(t *Settings) bool {
 	return s.MarkBit == t.MarkBit && s.MasqueradeAll == t.MasqueradeAll && s.PodInterface == t.PodInterface &&
+		s.LocalhostNodePorts == t.LocalhostNodePorts && s.KeepInvalid == t.KeepInvalid &&
 		slices.Equal(s.PodCIDRs, t.PodCIDRs) && slices.Equal(s.ServiceCIDRs, t.ServiceCIDRs) &&
 		slices.Equal(s.NodePortAddresses, t.NodePortAddresses) &&
 		(s.NodePortAddresses == nil) == (t.NodePortAddresses == nil)

@@ -38,6 +38,30 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Conntrack
+  map:
+    fields:
+    - name: maxPerCore
+      type:
+        scalar: numeric
+    - name: min
+      type:
+        scalar: numeric
+    - name: tcpBeLiberal
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Switch
+    - name: tcpCloseWaitTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: tcpEstablishedTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: udpStreamTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: udpTimeoutSeconds
+      type:
+        scalar: numeric
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.FailedNode
   map:
     fields:
@@ -121,6 +145,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             scalar: string
           elementRelationship: associative
+    - name: localhost
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Switch
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ServiceProxyConfig
   map:
     fields:
@@ -144,6 +171,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ServiceProxyConfigSpec
   map:
     fields:
+    - name: conntrack
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Conntrack
     - name: masquerade
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Masquerade
@@ -216,6 +246,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: configRef
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ConfigReference
+    - name: conntrack
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Conntrack
     - name: masquerade
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Masquerade
@@ -260,6 +293,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sync
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.SyncStatus
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Switch
+  scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Sync
   map:
     fields:

@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+)
+
 // NodePortsApplyConfiguration represents a declarative configuration of the NodePorts type for use
 // with apply.
 //
@@ -11,6 +15,11 @@ type NodePortsApplyConfiguration struct {
 	// Primary for the address of each family in the Node object. All addresses of the node when unset. A family
 	// that no entry names has no node ports.
 	Addresses []string `json:"addresses,omitempty"`
+	// localhost says whether node ports are also open at 127.0.0.1, for processes of the node itself. It takes effect
+	// where addresses is unset or has an entry in 127.0.0.0/8. Enabled when unset, as in kube-proxy. With it, the agent
+	// sets the sysctl net.ipv4.conf.all.route_localnet and drops what comes to 127.0.0.0/8 from elsewhere. IPv6 has no
+	// such thing.
+	Localhost *apiv1alpha1.Switch `json:"localhost,omitempty"`
 }
 
 // NodePortsApplyConfiguration constructs a declarative configuration of the NodePorts type for use with
@@ -26,5 +35,13 @@ func (b *NodePortsApplyConfiguration) WithAddresses(values ...string) *NodePorts
 	for i := range values {
 		b.Addresses = append(b.Addresses, values[i])
 	}
+	return b
+}
+
+// WithLocalhost sets the Localhost field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Localhost field is set to the value of the last call.
+func (b *NodePortsApplyConfiguration) WithLocalhost(value apiv1alpha1.Switch) *NodePortsApplyConfiguration {
+	b.Localhost = &value
 	return b
 }

@@ -19,6 +19,8 @@ type ProxySettingsApplyConfiguration struct {
 	Masquerade *MasqueradeApplyConfiguration `json:"masquerade,omitempty"`
 	// nodePorts says on which addresses of the node its node ports are open.
 	NodePorts *NodePortsApplyConfiguration `json:"nodePorts,omitempty"`
+	// conntrack sizes the kernel's table of connections and says how long it remembers them.
+	Conntrack *ConntrackApplyConfiguration `json:"conntrack,omitempty"`
 	// sync says how often the kernel is written and how often it is read back.
 	Sync *SyncApplyConfiguration `json:"sync,omitempty"`
 }
@@ -50,6 +52,14 @@ func (b *ProxySettingsApplyConfiguration) WithMasquerade(value *MasqueradeApplyC
 // If called multiple times, the NodePorts field is set to the value of the last call.
 func (b *ProxySettingsApplyConfiguration) WithNodePorts(value *NodePortsApplyConfiguration) *ProxySettingsApplyConfiguration {
 	b.NodePorts = value
+	return b
+}
+
+// WithConntrack sets the Conntrack field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Conntrack field is set to the value of the last call.
+func (b *ProxySettingsApplyConfiguration) WithConntrack(value *ConntrackApplyConfiguration) *ProxySettingsApplyConfiguration {
+	b.Conntrack = value
 	return b
 }
 

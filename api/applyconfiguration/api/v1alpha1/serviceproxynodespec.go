@@ -64,6 +64,14 @@ func (b *ServiceProxyNodeSpecApplyConfiguration) WithNodePorts(value *NodePortsA
 	return b
 }
 
+// WithConntrack sets the Conntrack field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Conntrack field is set to the value of the last call.
+func (b *ServiceProxyNodeSpecApplyConfiguration) WithConntrack(value *ConntrackApplyConfiguration) *ServiceProxyNodeSpecApplyConfiguration {
+	b.ProxySettingsApplyConfiguration.Conntrack = value
+	return b
+}
+
 // WithSync sets the Sync field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Sync field is set to the value of the last call.
