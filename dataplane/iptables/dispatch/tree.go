@@ -49,6 +49,7 @@ func (t *Tree[V]) Set(key Key, value V) {
 		if at.prefix == key {
 			added = at.value == nil
 			at.value = &value
+			at.walk(t.touch) // every chain below falls back on this value
 			break
 		}
 		i, child := at.child(key)
@@ -91,6 +92,7 @@ func (t *Tree[V]) Delete(key Key) {
 		return
 	}
 	last.value = nil
+	last.walk(t.touch)
 	for i := len(path) - 1; i >= 0; i-- {
 		n := path[i]
 		n.size--
@@ -169,8 +171,11 @@ func (n *node[V]) walk(visit func(*node[V])) {
 // chain is the chain of a prefix, if there is one: the root always has one, and else a node that is below one too full
 // to list it and that has more than one destination itself.
 func (t *Tree[V]) chain(prefix Key) *Chain[V] {
-	at := t.root
+	at, lessSpecific := t.root, (*node[V])(nil)
 	for at.prefix != prefix {
+		if at.value != nil {
+			lessSpecific = at
+		}
 		if at.size <= leafSize || len(prefix) <= len(at.prefix) {
 			return nil
 		}
@@ -182,6 +187,10 @@ func (t *Tree[V]) chain(prefix Key) *Chain[V] {
 	}
 	chain := &Chain[V]{Prefix: prefix}
 	at.list(chain)
+	if at.value == nil && lessSpecific != nil {
+		// There is no way back to the chain that lists it.
+		chain.Entries = append(chain.Entries, Entry[V]{Key: lessSpecific.prefix, Value: lessSpecific.value})
+	}
 	return chain
 }
 
