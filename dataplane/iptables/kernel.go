@@ -18,9 +18,15 @@ func (t *tools) apply(ctx context.Context, script []byte) error {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("running %s: %w: %s%s", t.restore, err, strings.TrimSpace(stderr.String()), culprit(script, stderr.String()))
+		return fmt.Errorf("running %s: %w: %s%s", t.restore, err, complaint(stderr.String()), culprit(script, stderr.String()))
 	}
 	return nil
+}
+
+// complaint is what a program wrote to standard error, in one line and without the hint to read its help.
+func complaint(stderr string) string {
+	before, _, _ := strings.Cut(stderr, "\nTry `")
+	return strings.Join(strings.Fields(before), " ")
 }
 
 // culprit is the line of a script that iptables-restore complained about, if it said which.
@@ -50,7 +56,7 @@ func (t *tools) read(ctx context.Context, table string) (dump, error) {
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			return nil, fmt.Errorf("running %s -t %s: %w: %s", t.save, table, err, strings.TrimSpace(string(exit.Stderr)))
+			return nil, fmt.Errorf("running %s -t %s: %w: %s", t.save, table, err, complaint(string(exit.Stderr)))
 		}
 		return nil, fmt.Errorf("running %s -t %s: %w", t.save, table, err)
 	}

@@ -160,10 +160,13 @@ func (r *renderer) chains(p *forwarding.ServicePort) []chain {
 
 // classes renders the chain that treats clients by their class: pods, this node, everyone else.
 func (r *renderer) classes(p *forwarding.ServicePort, f *forwarding.Frontend) chain {
+	anyPacket := " -p " + p.ID.Protocol.String()
 	matches := [...][]string{
-		forwarding.Pod:    r.settings.isPod(r.ipv6),
-		forwarding.Host:   {" -m addrtype --src-type LOCAL"},
-		forwarding.Remote: {""},
+		forwarding.Host:   {anyPacket + " -m addrtype --src-type LOCAL"},
+		forwarding.Remote: {anyPacket},
+	}
+	for _, pod := range r.settings.isPod(r.ipv6) {
+		matches[forwarding.Pod] = append(matches[forwarding.Pod], pod+anyPacket)
 	}
 	c := chain{name: prefix + "X-" + portDigest(p.ID)}
 	for class, route := range f.Routes {
@@ -174,7 +177,7 @@ func (r *renderer) classes(p *forwarding.ServicePort, f *forwarding.Frontend) ch
 					c.rules = append(c.rules, match+r.markMasquerade())
 				}
 				c.rules = append(c.rules, r.toPool(match, p, route.Pool)...)
-			case match != "":
+			case match != anyPacket:
 				c.rules = append(c.rules, match+" -j RETURN")
 			}
 		}
@@ -195,6 +198,8 @@ func (r *renderer) sources(p *forwarding.ServicePort, f *forwarding.Frontend) ch
 func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []chain {
 	name, backends := poolChain(p, pool), p.Backends(pool)
 	root := chain{name: name, rules: r.hairpins(backends)}
+	// The target DNAT takes a port only where the rule names the protocol.
+	protocol := " -p " + p.ID.Protocol.String()
 	remember := func(netip.AddrPort) string { return "" }
 	if p.AffinitySeconds > 0 {
 		list := func(b netip.AddrPort) string {
@@ -203,17 +208,17 @@ func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []chain
 		remember = func(b netip.AddrPort) string { return " -m recent --set" + list(b) }
 		for _, b := range backends {
 			root.rules = append(root.rules,
-				fmt.Sprintf(" -m recent --update --seconds %d --reap%s%s", p.AffinitySeconds, list(b), dnat(b)))
+				fmt.Sprintf("%s -m recent --update --seconds %d --reap%s%s", protocol, p.AffinitySeconds, list(b), dnat(b)))
 		}
 	}
-	target := func(b netip.AddrPort) string { return remember(b) + dnat(b) }
+	spread := func(b netip.AddrPort, outOf int) string { return protocol + share(1, outOf) + remember(b) + dnat(b) }
 	if len(backends) <= line {
 		for i, b := range backends {
-			root.rules = append(root.rules, share(1, len(backends)-i)+target(b))
+			root.rules = append(root.rules, spread(b, len(backends)-i))
 		}
 		return []chain{root}
 	}
-	return branch(root, backends, target, 0)
+	return branch(root, backends, spread, 0)
 }
 
 func (r *renderer) fullMask() string {
@@ -225,7 +230,7 @@ func (r *renderer) fullMask() string {
 
 // branch spreads backends over branches by a hash, each taken as often as it has backends, so that every backend is as
 // likely as every other. A backend that comes or goes changes the chains on its path and no others.
-func branch(c chain, backends []netip.AddrPort, target func(netip.AddrPort) string, depth int) []chain {
+func branch(c chain, backends []netip.AddrPort, spread func(b netip.AddrPort, outOf int) string, depth int) []chain {
 	var branches [fanOut][]netip.AddrPort
 	for _, b := range backends {
 		i := hash(b) >> (3 * depth) % fanOut
@@ -238,7 +243,7 @@ func branch(c chain, backends []netip.AddrPort, target func(netip.AddrPort) stri
 		case len(members) == 0:
 			continue
 		case len(members) == 1:
-			c.rules = append(c.rules, share(1, left)+target(members[0]))
+			c.rules = append(c.rules, spread(members[0], left))
 		default:
 			sub := chain{name: fmt.Sprintf("%s%d", c.name, i)}
 			if depth == 0 {
@@ -247,11 +252,11 @@ func branch(c chain, backends []netip.AddrPort, target func(netip.AddrPort) stri
 			c.rules = append(c.rules, share(len(members), left)+" -g "+sub.name)
 			if len(members) <= fanOut || depth == maxDepth-1 {
 				for j, b := range members {
-					sub.rules = append(sub.rules, share(1, len(members)-j)+target(b))
+					sub.rules = append(sub.rules, spread(b, len(members)-j))
 				}
 				below = append(below, sub)
 			} else {
-				below = append(below, branch(sub, members, target, depth+1)...)
+				below = append(below, branch(sub, members, spread, depth+1)...)
 			}
 		}
 		left -= len(members)
