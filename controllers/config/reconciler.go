@@ -51,10 +51,10 @@ type world struct{}
 var _ reconcile.TypedReconciler[world] = (*Reconciler)(nil)
 
 // +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxyconfigs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxyconfigs/status,verbs=get;patch
+// +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxyconfigs/status,verbs=patch
 // +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxynodes,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update,namespace=service-proxy-system
 
 // SetupWithManager adds the reconciler to a manager that was made with ManagerOptions.

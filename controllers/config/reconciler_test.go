@@ -247,7 +247,7 @@ var _ = Describe("the operator", func() {
 		elect := func(o *ctrl.Options) {
 			o.LeaderElection = true
 			o.LeaderElectionID = "service-proxy-operator"
-			o.LeaderElectionNamespace = metav1.NamespaceDefault
+			o.LeaderElectionNamespace = namespace
 			o.LeaderElectionReleaseOnCancel = true
 			o.RetryPeriod = new(200 * time.Millisecond)
 		}

@@ -27,9 +27,12 @@ func TestConfig(t *testing.T) {
 	RunSpecs(t, "controllers/config")
 }
 
+// namespace is where the operator lives in config/.
+const namespace = "service-proxy-system"
+
 var (
-	server *rest.Config
-	kube   client.Client // reads the API server, not a cache
+	server *rest.Config  // as the operator, with its own rights and no others
+	kube   client.Client // as an administrator; reads the API server, not a cache
 )
 
 var _ = BeforeSuite(func(ctx context.Context) {
@@ -42,12 +45,15 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	DeferCleanup(c.Stop)
 	for _, args := range [][]string{
 		{"apply", "--filename=../../config/crd/bases"},
+		{"create", "namespace", namespace},
+		{"apply", "--filename=../../config/rbac/operator.yaml"},
 		{"wait", "--for=condition=Established", "customresourcedefinition", "--all"},
 	} {
 		_, err := c.Kubectl(ctx, args...)
 		Expect(err).NotTo(HaveOccurred())
 	}
 	server, kube = c.RESTConfig(), c.Client()
+	server.Impersonate.UserName = "system:serviceaccount:" + namespace + ":" + config.FieldOwner
 })
 
 // startOperator runs the operator until the spec ends or stop is called, whichever is first.
