@@ -51,7 +51,7 @@ func foreign(svc *Service) []*ServicePort {
 }
 
 func computePort(svc *Service, port *Port, id PortID, found categories, node *Node) *ServicePort {
-	p := &ServicePort{ID: id, Cluster: found.cluster, Local: found.local, AffinitySeconds: svc.AffinitySeconds}
+	p := &ServicePort{ID: id, Cluster: found.cluster, Local: found.local, Usable: found.usable, AffinitySeconds: svc.AffinitySeconds}
 	otherwise := Reject
 	if found.anywhere {
 		otherwise = Drop

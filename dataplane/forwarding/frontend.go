@@ -151,6 +151,9 @@ type ServicePort struct {
 	ID PortID
 	// Cluster and Local are the backends of the two pools, sorted, each once.
 	Cluster, Local []netip.AddrPort
+	// Usable is every endpoint that may keep the flows it has, sorted: also those that topology or policy gives no new
+	// ones. Only for UDP, and nil where it is the same as Cluster; see MayServe.
+	Usable []netip.AddrPort
 	// AffinitySeconds is how long a client keeps its backend after its last connection; 0 is no affinity.
 	AffinitySeconds uint32
 	Frontends       []Frontend
@@ -167,6 +170,14 @@ func (p *ServicePort) Backends(pool Pool) []netip.AddrPort {
 	return nil
 }
 
+// MayServe is every endpoint that may keep the UDP flows it has, sorted.
+func (p *ServicePort) MayServe() []netip.AddrPort {
+	if p.Usable != nil {
+		return p.Usable
+	}
+	return p.Cluster
+}
+
 // Endpoints counts the distinct backends in both pools.
 func (p *ServicePort) Endpoints() int {
 	n := len(p.Cluster)
@@ -180,6 +191,6 @@ func (p *ServicePort) Endpoints() int {
 
 func (p *ServicePort) equal(q *ServicePort) bool {
 	return p.ID == q.ID && p.AffinitySeconds == q.AffinitySeconds && slices.Equal(p.Cluster, q.Cluster) &&
-		slices.Equal(p.Local, q.Local) &&
+		slices.Equal(p.Local, q.Local) && slices.Equal(p.Usable, q.Usable) &&
 		slices.EqualFunc(p.Frontends, q.Frontends, func(a, b Frontend) bool { return a.equal(&b) })
 }

@@ -210,6 +210,15 @@ func (t *Table) held(id PortID) *ServicePort {
 	return &p
 }
 
+// Holder is the Service port that holds a key; nil when none does.
+func (t *Table) Holder(key Key) *ServicePort {
+	id, held := t.holders[key]
+	if !held {
+		return nil
+	}
+	return t.ports[id]
+}
+
 // Len is the number of Service ports in the table.
 func (t *Table) Len() int { return len(t.ports) }
 

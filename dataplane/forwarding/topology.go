@@ -8,6 +8,8 @@ import (
 // categories are the backends of a Service port, by the use that can be made of them.
 type categories struct {
 	cluster, local []netip.AddrPort
+	// usable is every endpoint that may keep the UDP flows it has; nil where that is cluster, and for other protocols.
+	usable []netip.AddrPort
 	// anywhere says that some endpoint is usable, here or on another node.
 	anywhere bool
 }
@@ -23,6 +25,11 @@ func categorize(svc *Service, port *Port, found []candidate, node *Node) categor
 	}
 	if svc.InternalLocal || (svc.ExternalLocal && reachable) {
 		c.local = pick(found, onThisNode, onThisNode)
+	}
+	if port.Protocol == UDP && len(c.cluster) < len(found) {
+		for i := range found {
+			c.usable = append(c.usable, found[i].backend)
+		}
 	}
 	return c
 }
