@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
@@ -77,4 +78,11 @@ func numbered(network netip.Prefix, n int) netip.Prefix {
 // alone returns the prefix that holds one address only.
 func alone(address netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(address, address.BitLen())
+}
+
+// hardwareAddress returns the MAC address of the interface that has an IP address: always the same, so that whoever
+// still knows the last owner of the address knows the next one too.
+func hardwareAddress(address netip.Addr) net.HardwareAddr {
+	bytes := address.AsSlice()
+	return append(net.HardwareAddr{0x02, 0x00}, bytes[len(bytes)-4:]...)
 }

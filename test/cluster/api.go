@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
@@ -30,7 +31,7 @@ func newClient(config *rest.Config) (client.Client, error) {
 	utilruntime.Must(clientgoscheme.AddToScheme(scheme))
 	utilruntime.Must(apiextensionsv1.AddToScheme(scheme))
 	utilruntime.Must(v1alpha1.AddToScheme(scheme))
-	result, err := client.New(config, client.Options{Scheme: scheme})
+	result, err := client.New(config, client.Options{Scheme: scheme, Log: klog.Background()})
 	if err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
@@ -73,13 +74,16 @@ func (c *Cluster) WaitForEndpoints(ctx context.Context, namespace, service strin
 	return nil
 }
 
-// readyEndpoints counts ready endpoints by the family of their addresses.
+// readyEndpoints counts ready endpoints by the family of their addresses, each once: for a moment an endpoint may be in
+// two slices.
 func readyEndpoints(slices []discoveryv1.EndpointSlice) map[discoveryv1.AddressType]int {
-	ready := map[discoveryv1.AddressType]int{}
+	ready, seen := map[discoveryv1.AddressType]int{}, map[string]bool{}
 	for _, slice := range slices {
 		ready[slice.AddressType] += 0
 		for _, endpoint := range slice.Endpoints {
-			if endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready {
+			isReady := endpoint.Conditions.Ready == nil || *endpoint.Conditions.Ready
+			if address := endpoint.Addresses[0]; isReady && !seen[address] {
+				seen[address] = true
 				ready[slice.AddressType]++
 			}
 		}

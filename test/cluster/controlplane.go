@@ -151,6 +151,8 @@ func (p *controlPlane) launchAPIServer() (err error) {
 		"--service-account-issuer=" + issuer,
 		"--service-account-key-file=" + pki("accounts.crt"),
 		"--service-account-signing-key-file=" + pki("accounts.key"),
+		// Without it, an API server that is to end waits a minute for its watches.
+		"--shutdown-watch-termination-grace-period=1s",
 		"--profiling=false",
 	}})
 	return err

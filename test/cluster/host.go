@@ -51,6 +51,9 @@ func newHost(name string, sysctls map[string]string, l *launcher, dir, logs stri
 		"ipv6/conf/default/accept_redirects": "0",
 		"ipv6/conf/all/accept_ra":            "0",
 		"ipv6/conf/default/accept_ra":        "0",
+		// A closed socket keeps its namespace until its peer has agreed or the kernel gives up: in seconds, not minutes.
+		"ipv4/tcp_orphan_retries": "3",
+		"ipv4/tcp_fin_timeout":    "5",
 		// What the machine has set is inherited; this is what the kernel starts with.
 		"ipv4/conf/all/rp_filter":     "0",
 		"ipv4/conf/default/rp_filter": "0",
@@ -100,6 +103,17 @@ func (h *Host) Do(f func() error) error { return h.ns.do(f) }
 
 // Configure runs f with a handle on the links, addresses, routes and rules of the host.
 func (h *Host) Configure(f func(*netlink.Handle) error) error { return h.ns.configure(f) }
+
+// AddAddress gives the host one more address, on its loopback interface, to be used at once.
+func (h *Host) AddAddress(address netip.Addr) error {
+	return h.Configure(func(links *netlink.Handle) error {
+		loopback, err := links.LinkByName("lo")
+		if err != nil {
+			return fmt.Errorf("finding the loopback interface: %w", err)
+		}
+		return addAddress(links, loopback, alone(address))
+	})
+}
 
 // Dir returns a folder for files of the host, such as the state of a process. It goes when the host goes.
 func (h *Host) Dir() (string, error) {

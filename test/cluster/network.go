@@ -29,7 +29,7 @@ func newFabric(h *Host, networks []addresses) error {
 		}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		bridge, err := addBridge(links, lanBridge)
+		bridge, err := addBridge(links, lanBridge, numbered(networks[0].lan, routerNumber).Addr())
 		if err != nil {
 			return err
 		}
@@ -52,7 +52,7 @@ func newFabric(h *Host, networks []addresses) error {
 
 // attachToLAN gives a host an interface on the LAN, its addresses there, and a default route to the router.
 func attachToLAN(fabric, h *Host, port string, number int, networks []addresses) error {
-	if err := connect(fabric, port, lanBridge, h.ns); err != nil {
+	if err := connect(fabric, port, lanBridge, h, numbered(networks[0].lan, number).Addr()); err != nil {
 		return fmt.Errorf("attaching %s to the LAN: %w", h.Name, err)
 	}
 	return h.Configure(func(links *netlink.Handle) error {
@@ -77,7 +77,7 @@ func attachToLAN(fabric, h *Host, port string, number int, networks []addresses)
 
 // attachOutside gives a host an interface on the network behind the router.
 func attachOutside(fabric, h *Host, networks []addresses) error {
-	if err := connect(fabric, outsidePort, "", h.ns); err != nil {
+	if err := connect(fabric, outsidePort, "", h, numbered(networks[0].outside, outsideNumber).Addr()); err != nil {
 		return fmt.Errorf("attaching the outside: %w", err)
 	}
 	err := fabric.Configure(func(links *netlink.Handle) error {
@@ -117,7 +117,7 @@ func attachOutside(fabric, h *Host, networks []addresses) error {
 // newPodNetwork gives a node the bridge its pods are attached to.
 func newPodNetwork(node *Host, networks []netip.Prefix) error {
 	return node.Configure(func(links *netlink.Handle) error {
-		bridge, err := addBridge(links, podBridge)
+		bridge, err := addBridge(links, podBridge, numbered(networks[0], routerNumber).Addr())
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func newPodNetwork(node *Host, networks []netip.Prefix) error {
 // around it, so that packets to other pods of the node are routed by the node, and replies come back through the
 // node's translation of service addresses whether or not the kernel shows bridged packets to iptables.
 func attachPod(node *Host, port string, pod *Host, number int, networks []netip.Prefix) error {
-	if err := connect(node, port, podBridge, pod.ns); err != nil {
+	if err := connect(node, port, podBridge, pod, numbered(networks[0], number).Addr()); err != nil {
 		return fmt.Errorf("attaching pod %s: %w", pod.Name, err)
 	}
 	return pod.Configure(func(links *netlink.Handle) error {
@@ -162,9 +162,9 @@ func attachPod(node *Host, port string, pod *Host, number int, networks []netip.
 	})
 }
 
-// connect joins a host and a namespace with a veth pair: port on the host, as a port of the bridge unless that is
-// empty, and eth0 in the namespace.
-func connect(h *Host, port, bridge string, other *namespace) error {
+// connect joins two hosts with a veth pair: port on the first, attached to its bridge unless that is empty, and eth0,
+// which is to have the address, on the other.
+func connect(h *Host, port, bridge string, other *Host, address netip.Addr) error {
 	return h.Configure(func(links *netlink.Handle) error {
 		attributes := netlink.NewLinkAttrs()
 		attributes.Name = port
@@ -176,8 +176,11 @@ func connect(h *Host, port, bridge string, other *namespace) error {
 			}
 			attributes.MasterIndex = master.Attrs().Index
 		}
-		return other.withDescriptor(func(fd int) error {
-			veth := &netlink.Veth{LinkAttrs: attributes, PeerName: hostPort, PeerNamespace: netlink.NsFd(fd)}
+		return other.ns.withDescriptor(func(fd int) error {
+			veth := &netlink.Veth{
+				LinkAttrs: attributes, PeerName: hostPort, PeerNamespace: netlink.NsFd(fd),
+				PeerHardwareAddr: hardwareAddress(address),
+			}
 			if err := links.LinkAdd(veth); err != nil {
 				return fmt.Errorf("adding veth pair %s: %w", port, err)
 			}
@@ -200,9 +203,12 @@ func disconnect(h *Host, port string) error {
 	})
 }
 
-func addBridge(links *netlink.Handle, name string) (netlink.Link, error) {
+// addBridge adds a bridge that is to have the address. Left alone, it would take its MAC address from its ports, and
+// change it as they come and go.
+func addBridge(links *netlink.Handle, name string, address netip.Addr) (netlink.Link, error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = name
+	attributes.HardwareAddr = hardwareAddress(address)
 	snooping := false // Neighbour discovery is multicast; nobody here asks for it in the way that snooping expects.
 	if err := links.LinkAdd(&netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &snooping}); err != nil {
 		return nil, fmt.Errorf("adding bridge %s: %w", name, err)

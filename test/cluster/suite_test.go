@@ -1,0 +1,51 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+)
+
+// startTimeout is far beyond what a start takes on a busy machine.
+const startTimeout = 2 * time.Minute
+
+// roleVariable tells a copy of this test binary to hold a cluster until it is ended, instead of running tests.
+const roleVariable = "CLUSTER_TEST_HOLD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(roleVariable) == "" {
+		os.Exit(m.Run())
+	}
+	if err := hold(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func TestCluster(t *testing.T) {
+	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(20 * time.Second)
+	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
+	RunSpecs(t, "A cluster of network namespaces")
+}
+
+// hold runs a cluster, says where its files are when it is ready, and waits to be ended.
+func hold() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	return cluster.Run(ctx, cluster.Options{Nodes: []string{"a"}}, func(ctx context.Context, c *cluster.Cluster) error {
+		if _, err := c.RunPod(ctx, web("web", "a")); err != nil {
+			return err
+		}
+		fmt.Println(c.LogDir())
+		<-ctx.Done()
+		return nil
+	})
+}
