@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	goiptables "github.com/coreos/go-iptables/iptables"
+	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
 )
 
 // Backend is an implementation of iptables.
@@ -37,7 +40,7 @@ type tools struct {
 	command *goiptables.IPTables
 	// restore and save are the paths of iptables-restore and iptables-save.
 	restore, save string
-	hairpinMatch  bool
+	kernel        kernel
 }
 
 // HasIPv6 says whether the node has ip6tables that work.
@@ -135,16 +138,30 @@ func open(ctx context.Context, backend Backend, f family) (tools, error) {
 			return t, unavailable(fmt.Sprintf("listing table %s with %s", table, command), err)
 		}
 	}
-	t.hairpinMatch = t.canMatchHairpins(ctx)
+	t.kernel = kernel{hairpins: t.canMatchHairpins(ctx), sets: t.canUseSets(ctx)}
 	return t, nil
 }
 
-// canMatchHairpins tries whether the kernel has the match bpf, in a chain that nothing leads to.
+// canMatchHairpins tries whether the kernel has the match bpf.
 func (t *tools) canMatchHairpins(ctx context.Context) bool {
+	return t.try(ctx, fmt.Sprintf(` -m bpf --bytecode "%s" -j RETURN`, t.hairpin))
+}
+
+// canUseSets tries whether the kernel has sets, and rules that match and fill them.
+func (t *tools) canUseSets(ctx context.Context) bool {
+	name := t.setPrefix() + "PROBE"
+	if err := ipset.Clients(name, t.ipv6, 1); err != nil && !errors.Is(err, unix.EEXIST) {
+		return false
+	}
+	works := t.try(ctx, fmt.Sprintf(" -m set --match-set %s src -j SET --add-set %s src --exist --timeout 1", name, name))
+	return ipset.Destroy(name) == nil && works
+}
+
+// try says whether the kernel takes a rule, in a chain that nothing leads to and that is removed again.
+func (t *tools) try(ctx context.Context, rule string) bool {
 	const probe = prefix + "PROBE"
-	err := t.apply(ctx, []byte(fmt.Sprintf("*nat\n:%s - [0:0]\n-A %s -m bpf --bytecode \"%s\" -j MASQUERADE --random-fully\nCOMMIT\n",
-		probe, probe, t.hairpin)))
-	if err != nil {
+	script := fmt.Sprintf("*nat\n:%s - [0:0]\n-A %s%s\nCOMMIT\n", probe, probe, rule)
+	if err := t.apply(ctx, []byte(script)); err != nil {
 		return false
 	}
 	return t.command.ClearAndDeleteChain("nat", probe) == nil

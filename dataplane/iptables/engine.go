@@ -111,6 +111,7 @@ type engine struct {
 	healthPorts []uint16
 
 	nat, filter *ruleset
+	sets        *sets
 	// stale says that what the kernel holds is not known.
 	stale bool
 }
@@ -134,9 +135,9 @@ type frontend struct {
 func newEngine(t tools, settings Settings) *engine {
 	e := &engine{
 		tools:  t,
-		render: renderer{family: t.family, settings: settings, hairpinMatch: t.hairpinMatch},
+		render: renderer{family: t.family, settings: settings, kernel: t.kernel},
 		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
-		nat:    newRuleset("nat"), filter: newRuleset("filter"),
+		nat:    newRuleset("nat"), filter: newRuleset("filter"), sets: newSets(t.family),
 		stale: true,
 	}
 	nibbles := t.addressNibbles()
@@ -170,12 +171,14 @@ func (e *engine) change(c forwarding.Change) {
 		for _, ch := range e.render.chains(c.Old) {
 			e.nat.drop(ch.name)
 		}
+		e.sets.drop(e.render.clientSets(c.Old))
 	}
 	if c.New != nil && c.New.ID.IPv6 == e.render.ipv6 {
 		e.ports[c.New.ID] = c.New
 		for _, ch := range e.render.chains(c.New) {
 			e.nat.want(ch)
 		}
+		e.sets.want(e.render.clientSets(c.New))
 		e.list(c.New)
 	}
 }
@@ -272,6 +275,12 @@ func (e *engine) verify(ctx context.Context) (Written, error) {
 		tables[s.table] = d
 		s.found(d.ours())
 	}
+	if e.render.kernel.sets {
+		if err := e.sets.found(); err != nil {
+			e.stale = true
+			return Written{}, err
+		}
+	}
 	e.renderAll()
 	w, err := e.write(ctx)
 	if err != nil {
@@ -286,18 +295,25 @@ func (e *engine) verify(ctx context.Context) (Written, error) {
 // address of the Service.
 func (e *engine) write(ctx context.Context) (Written, error) {
 	e.flush()
-	var script bytes.Buffer
-	e.nat.script(&script)
-	e.filter.script(&script)
-	if script.Len() == 0 {
-		return Written{}, nil
-	}
-	w := Written{Chains: len(e.nat.pending) + len(e.filter.pending), Bytes: script.Len()}
-	if err := e.tools.apply(ctx, script.Bytes()); err != nil {
+	if err := e.sets.create(); err != nil {
 		e.stale = true
 		return Written{}, err
 	}
+	var script bytes.Buffer
+	e.nat.script(&script)
+	e.filter.script(&script)
+	w := Written{Chains: len(e.nat.pending) + len(e.filter.pending), Bytes: script.Len()}
+	if script.Len() > 0 {
+		if err := e.tools.apply(ctx, script.Bytes()); err != nil {
+			e.stale = true
+			return Written{}, err
+		}
+	}
 	e.nat.written()
 	e.filter.written()
+	if err := e.sets.remove(); err != nil {
+		e.stale = true
+		return w, err
+	}
 	return w, nil
 }

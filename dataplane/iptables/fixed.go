@@ -28,7 +28,7 @@ func (r *renderer) fixedNAT() []chain {
 	}
 
 	var postrouting []string
-	if r.hairpinMatch {
+	if r.kernel.hairpins {
 		postrouting = append(postrouting, fmt.Sprintf(` -m conntrack --ctstate DNAT -m bpf --bytecode "%s" -j MASQUERADE --random-fully`, r.hairpin))
 	}
 	bit := uint32(1) << r.settings.MarkBit

@@ -113,6 +113,10 @@ func Cleanup(ctx context.Context) error {
 			errs = append(errs, t.cleanup(ctx))
 		}
 	}
+	for _, f := range []family{ipv4, ipv6} {
+		s := newSets(f)
+		errs = append(errs, s.found(), s.remove())
+	}
 	return errors.Join(errs...)
 }
 

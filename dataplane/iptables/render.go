@@ -20,8 +20,15 @@ type chain struct {
 type renderer struct {
 	family
 	settings Settings
-	// hairpinMatch says that one rule recognises every hairpin; else each backend needs one.
-	hairpinMatch bool
+	kernel   kernel
+}
+
+// kernel is what a kernel offers that rules can be shorter or better with.
+type kernel struct {
+	// hairpins says that one rule recognises every hairpin (xt_bpf); else each backend needs one.
+	hairpins bool
+	// sets says that rules can use sets (ip_set, xt_set).
+	sets bool
 }
 
 const (
@@ -37,7 +44,7 @@ const (
 // must find it again when there are more, or its hairpins have to be told from other connections.
 func (r *renderer) needsChain(p *forwarding.ServicePort, pool forwarding.Pool) bool {
 	n := len(p.Backends(pool))
-	return n > 1 || n == 1 && (p.AffinitySeconds > 0 || !r.hairpinMatch)
+	return n > 1 || n == 1 && (p.AffinitySeconds > 0 || !r.kernel.hairpins)
 }
 
 func poolChain(p *forwarding.ServicePort, pool forwarding.Pool) string {
@@ -64,7 +71,7 @@ func (r *renderer) toPool(match string, p *forwarding.ServicePort, pool forwardi
 // hairpins marks packets that may come back to the backend that sent them, where the kernel has no match for all of
 // them. A backend that reaches another backend of its own Service is then masqueraded too.
 func (r *renderer) hairpins(backends []netip.AddrPort) []string {
-	if r.hairpinMatch {
+	if r.kernel.hairpins {
 		return nil
 	}
 	var rules []string
@@ -196,36 +203,27 @@ func (r *renderer) sources(p *forwarding.ServicePort, f *forwarding.Frontend) ch
 
 // pool renders the chain, or the tree of chains, that spreads connections evenly over backends.
 func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []chain {
-	name, backends := poolChain(p, pool), p.Backends(pool)
-	root := chain{name: name, rules: r.hairpins(backends)}
+	backends := p.Backends(pool)
+	root := chain{name: poolChain(p, pool), rules: r.hairpins(backends)}
 	// The target DNAT takes a port only where the rule names the protocol.
 	protocol := " -p " + p.ID.Protocol.String()
-	remember := func(netip.AddrPort) string { return "" }
+	choose := dnat
+	var below []chain
 	if p.AffinitySeconds > 0 {
-		list := func(b netip.AddrPort) string {
-			return fmt.Sprintf(" --name %s --mask %s --rsource", prefix+digest(portDigest(p.ID)+b.String()), r.fullMask())
-		}
-		remember = func(b netip.AddrPort) string { return " -m recent --set" + list(b) }
 		for _, b := range backends {
-			root.rules = append(root.rules,
-				fmt.Sprintf("%s -m recent --update --seconds %d --reap%s%s", protocol, p.AffinitySeconds, list(b), dnat(b)))
+			root.rules = append(root.rules, protocol+r.recall(p, b))
+			below = append(below, r.remember(p, b)...)
 		}
+		choose = func(b netip.AddrPort) string { return r.chooseAndRemember(p, b) }
 	}
-	spread := func(b netip.AddrPort, outOf int) string { return protocol + share(1, outOf) + remember(b) + dnat(b) }
+	spread := func(b netip.AddrPort, outOf int) string { return protocol + share(1, outOf) + choose(b) }
 	if len(backends) <= line {
 		for i, b := range backends {
 			root.rules = append(root.rules, spread(b, len(backends)-i))
 		}
-		return []chain{root}
+		return append(below, root)
 	}
-	return branch(root, backends, spread, 0)
-}
-
-func (r *renderer) fullMask() string {
-	if r.ipv6 {
-		return "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
-	}
-	return "255.255.255.255"
+	return append(below, branch(root, backends, spread, 0)...)
 }
 
 // branch spreads backends over branches by a hash, each taken as often as it has backends, so that every backend is as
