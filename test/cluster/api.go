@@ -53,6 +53,10 @@ func (c *Cluster) waitForControllers(ctx context.Context) error {
 // WaitForEndpoints waits until the EndpointSlices of a Service hold exactly n ready endpoints in each of its IP
 // families. A proxy may need a moment longer.
 func (c *Cluster) WaitForEndpoints(ctx context.Context, namespace, service string, n int) error {
+	var object corev1.Service
+	if err := c.client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: service}, &object); err != nil {
+		return fmt.Errorf("waiting for endpoints: %w", err)
+	}
 	var ready map[discoveryv1.AddressType]int
 	err := wait.PollUntilContextCancel(ctx, pollInterval, true, func(ctx context.Context) (bool, error) {
 		var slices discoveryv1.EndpointSliceList
@@ -61,12 +65,12 @@ func (c *Cluster) WaitForEndpoints(ctx context.Context, namespace, service strin
 			return false, err
 		}
 		ready = readyEndpoints(slices.Items)
-		for _, count := range ready {
-			if count != n {
+		for _, family := range object.Spec.IPFamilies {
+			if count, made := ready[discoveryv1.AddressType(family)]; !made || count != n {
 				return false, nil
 			}
 		}
-		return len(ready) > 0, nil
+		return true, nil
 	})
 	if err != nil {
 		return fmt.Errorf("waiting for %d ready endpoints of %s/%s, which has %v: %w", n, namespace, service, ready, err)
