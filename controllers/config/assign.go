@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -23,8 +24,15 @@ import (
 // must not make the operator a burden to the API server.
 const writers = 8
 
-// assign writes the ServiceProxyNodes that are not as planned. The error joins those of all nodes that failed.
-func (r *Reconciler) assign(ctx context.Context, objects []v1alpha1.ServiceProxyNode, plan planner.Plan) error {
+// assignTime is how long one pass goes on assigning. What is left is for the next pass, which has a fresh plan, so a
+// config that was just changed does not wait until thousands of nodes have got the settings that it replaces.
+const assignTime = 2 * time.Second
+
+// assign writes the ServiceProxyNodes that are not as planned, and tells whether all were written or tried. The error
+// joins those of all nodes that failed.
+func (r *Reconciler) assign(
+	ctx context.Context, objects []v1alpha1.ServiceProxyNode, plan planner.Plan,
+) (done bool, err error) {
 	present := make(map[string]*v1alpha1.ServiceProxyNode, len(objects))
 	for i := range objects {
 		present[objects[i].Name] = &objects[i]
@@ -32,9 +40,14 @@ func (r *Reconciler) assign(ctx context.Context, objects []v1alpha1.ServiceProxy
 	var group errgroup.Group // without a context: one failure does not stop the others
 	group.SetLimit(writers)
 	errs := make([]error, len(plan.Assignments))
+	begin := r.Clock.Now()
+	done = true
 	for i, assignment := range plan.Assignments {
 		if isCarriedOut(assignment, present[assignment.Node]) {
 			continue
+		}
+		if done = r.Clock.Since(begin) < assignTime; !done {
+			break
 		}
 		group.Go(func() error {
 			errs[i] = r.write(ctx, assignment)
@@ -42,7 +55,7 @@ func (r *Reconciler) assign(ctx context.Context, objects []v1alpha1.ServiceProxy
 		})
 	}
 	_ = group.Wait() // every error is in errs
-	return errors.Join(errs...)
+	return done, errors.Join(errs...)
 }
 
 // isCarriedOut tells whether the object is what the assignment asks for.

@@ -86,9 +86,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ world) (reconcile.Result, 
 	plan := planner.Make(before)
 	// Statuses first: they are few, and people who have just applied a config are looking.
 	again, reportErr := r.report(ctx, before.Configs, plan.Statuses)
-	assignErr := r.assign(ctx, before.Objects, plan)
+	done, assignErr := r.assign(ctx, before.Objects, plan)
 	if err := errors.Join(reportErr, assignErr); err != nil {
 		return reconcile.Result{}, err
+	}
+	if !done {
+		again = settle
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
 }
