@@ -10,6 +10,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMG ?= ghcr.io/serviceproxy/service-proxy-operator:$(VERSION)
 AGENT_IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
 TEST_TIMEOUT ?= 40m
+# More flags of go test. With -race, which .ci/run gives, a C compiler is needed.
+TEST_FLAGS ?=
+test-env := $(if $(findstring -race,$(TEST_FLAGS)),CGO_ENABLED=1)
 
 GO ?= go
 # The version is stamped by hand, so a checkout without .git, or with one owned by somebody else, builds as well.
@@ -97,7 +100,7 @@ test: deps controlplane build ## Run every test of every module.
 	$(call say,running every test)
 	@for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
-		(cd "$$module" && $(GO) test -timeout $(TEST_TIMEOUT) ./...); done
+		(cd "$$module" && $(test-env) $(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
 
 .PHONY: bench
 bench: deps controlplane build ## Run every benchmark.
