@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"k8s.io/utils/ptr"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+)
+
+func prefixes(texts ...string) []netip.Prefix {
+	parsed := make([]netip.Prefix, 0, len(texts))
+	for _, t := range texts {
+		parsed = append(parsed, netip.MustParsePrefix(t))
+	}
+	return parsed
+}
+
+func testWorld() *catalog.World {
+	return &catalog.World{
+		Node: catalog.Node{
+			Zone:      "z",
+			PodCIDRs:  prefixes("10.244.1.0/24", "fd00:10:244:1::/64"),
+			Addresses: []netip.Addr{netip.MustParseAddr("192.168.0.2"), netip.MustParseAddr("2001:db8::1")},
+		},
+		ServiceCIDRs: prefixes("10.96.0.0/16", "fd00:10:96::/112"),
+	}
+}
+
+// comparable lets go-cmp look into addresses and plans.
+func comparable() cmp.Options {
+	return cmp.Options{
+		cmp.AllowUnexported(plan{}, pace{}),
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	}
+}
+
+func TestResolve(t *testing.T) {
+	defaults := func() plan {
+		return plan{
+			node: forwarding.Node{
+				Zone: "z", Addresses: testWorld().Node.Addresses, ServiceCIDRs: testWorld().ServiceCIDRs, DetectsPods: [2]bool{true, true},
+			},
+			iptables: iptables.Settings{
+				MarkBit: 14, PodCIDRs: testWorld().Node.PodCIDRs, ServiceCIDRs: testWorld().ServiceCIDRs, LocalhostNodePorts: true,
+			},
+			pace: pace{fullInterval: 10 * time.Minute},
+		}
+	}
+	tests := map[string]struct {
+		settings v1alpha1.ProxySettings
+		world    func(*catalog.World)
+		want     func(*plan)
+	}{
+		"nothing given": {want: func(*plan) {}},
+		"masquerade everything, by another bit": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Policy: v1alpha1.MasqueradeAll, Bit: ptr.To(int32(0))}},
+			want: func(p *plan) {
+				p.iptables.MasqueradeAll, p.iptables.MarkBit, p.node.MasqueradeAll = true, 0, true
+			},
+		},
+		"a Node without pod CIDRs": {
+			world: func(w *catalog.World) { w.Node.PodCIDRs = nil },
+			want:  func(p *plan) { p.iptables.PodCIDRs, p.node.DetectsPods = nil, [2]bool{} },
+		},
+		"pods by a cluster CIDR of one family": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{
+				Detect: v1alpha1.DetectClusterCIDR, ClusterCIDRs: []string{"10.244.3.4/16"}}}},
+			want: func(p *plan) {
+				p.iptables.PodCIDRs, p.node.DetectsPods = prefixes("10.244.0.0/16"), [2]bool{true, false}
+			},
+		},
+		"pods by the names of interfaces": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{
+				Detect: v1alpha1.DetectInterfaceNamePrefix, Interface: "veth"}}},
+			want: func(p *plan) { p.iptables.PodCIDRs, p.iptables.PodInterface = nil, "veth+" },
+		},
+		"pods by a bridge": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{
+				Detect: v1alpha1.DetectBridgeInterface, Interface: "cni0"}}},
+			want: func(p *plan) { p.iptables.PodCIDRs, p.iptables.PodInterface = nil, "cni0" },
+		},
+		"node ports at the primary addresses, not at localhost": {
+			settings: v1alpha1.ProxySettings{NodePorts: v1alpha1.NodePorts{
+				Addresses: []string{v1alpha1.NodePortAddressPrimary}, Localhost: v1alpha1.SwitchDisabled}},
+			want: func(p *plan) {
+				p.iptables.NodePortAddresses, p.iptables.LocalhostNodePorts = prefixes("192.168.0.2/32", "2001:db8::1/128"), false
+			},
+		},
+		"packets outside the window are accepted": {
+			settings: v1alpha1.ProxySettings{Conntrack: v1alpha1.Conntrack{TCPBeLiberal: v1alpha1.SwitchEnabled}},
+			want:     func(p *plan) { p.iptables.KeepInvalid = true },
+		},
+		"a pace": {
+			settings: v1alpha1.ProxySettings{Sync: v1alpha1.Sync{MinIntervalMilliseconds: ptr.To(int32(250)), FullIntervalSeconds: ptr.To(int32(60))}},
+			want: func(p *plan) {
+				p.pace = pace{minInterval: ptr.To(250 * time.Millisecond), fullInterval: time.Minute}
+			},
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			world, want := testWorld(), defaults()
+			if test.world != nil {
+				test.world(world)
+			}
+			test.want(&want)
+			got, err := resolve(&test.settings, world)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got, comparable(), cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestResolveNamesTheField(t *testing.T) {
+	tests := map[string]struct {
+		settings v1alpha1.ProxySettings
+		world    func(*catalog.World)
+		field    string
+	}{
+		"bit": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Bit: ptr.To(int32(32))}},
+			field:    "spec.masquerade.bit",
+		},
+		"cluster CIDR": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{
+				Detect: v1alpha1.DetectClusterCIDR, ClusterCIDRs: []string{"10.0.0.0/8", "10.0.0.300/8"}}}},
+			field: "spec.masquerade.localTraffic.clusterCIDRs[1]",
+		},
+		"bridge without a name": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{Detect: v1alpha1.DetectBridgeInterface}}},
+			field:    "spec.masquerade.localTraffic.interface",
+		},
+		"a way of detection from the future": {
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{Detect: "Magic"}}},
+			field:    "spec.masquerade.localTraffic.detect",
+		},
+		"node port address": {
+			settings: v1alpha1.ProxySettings{NodePorts: v1alpha1.NodePorts{Addresses: []string{"192.168.0.0"}}},
+			field:    "spec.nodePorts.addresses[0]",
+		},
+		"primary address of a Node that has none": {
+			settings: v1alpha1.ProxySettings{NodePorts: v1alpha1.NodePorts{Addresses: []string{"Primary"}}},
+			world:    func(w *catalog.World) { w.Node.Addresses = nil },
+			field:    "spec.nodePorts.addresses",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			world := testWorld()
+			if test.world != nil {
+				test.world(world)
+			}
+			_, err := resolve(&test.settings, world)
+			if err == nil || !strings.HasPrefix(err.Error(), test.field+": ") {
+				t.Errorf("got %v, want an error about %s", err, test.field)
+			}
+		})
+	}
+}
+
+func TestPause(t *testing.T) {
+	tests := map[string]struct {
+		pace pace
+		took time.Duration
+		want time.Duration
+	}{
+		"a fast write is followed by a short pause":    {took: time.Millisecond, want: shortestPause},
+		"a slow one by one as much longer":             {took: 20 * time.Millisecond, want: 80 * time.Millisecond},
+		"but never by more than a second":              {took: 3 * time.Second, want: longestPause},
+		"a given interval holds, however long it took": {pace: pace{minInterval: ptr.To(2 * time.Second)}, took: time.Minute, want: 2 * time.Second},
+		"also when it asks for no pause at all":        {pace: pace{minInterval: ptr.To(time.Duration(0))}, took: time.Minute, want: 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := test.pace.pause(test.took); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
