@@ -1,0 +1,160 @@
+package conntrack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+)
+
+const (
+	// filteredDumps is up to how many keys of a family are asked for one by one. Each such question has the kernel walk
+	// the whole table, which costs about a tenth of having it report every flow.
+	filteredDumps = 8
+	// dumpAttempts is how often a dump is repeated that may have missed flows. Each finds what it can.
+	dumpAttempts = 3
+)
+
+// Cleaner deletes stale UDP flows. Its first Flush examines every flow, because what changed before this process started
+// is not known; later ones look only at what was noted. It is not safe for concurrent use.
+type Cleaner struct {
+	pending keys
+	// unfiltered says that this kernel does not filter dumps, as before Linux 5.8.
+	unfiltered bool
+}
+
+// NewCleaner returns a Cleaner that knows nothing of the flows there are.
+func NewCleaner() *Cleaner {
+	c := &Cleaner{}
+	c.NoteAll()
+	return c
+}
+
+// Note remembers what changes of the forwarding table can have made stale, until a Flush succeeds.
+func (c *Cleaner) Note(changes []forwarding.Change) {
+	if c.pending.all {
+		return
+	}
+	for _, change := range changes {
+		affected(change, func(key forwarding.Key) { c.pending.noted[key] = struct{}{} })
+	}
+}
+
+// NoteAll asks that the next Flush examines every flow, as after a change in where node ports are open.
+func (c *Cleaner) NoteAll() { c.pending = keys{all: true} }
+
+// Flush deletes the flows that became stale by what was noted, and returns how many they were. The kernel must follow
+// the table already, so that the next packet of a deleted flow finds its way. After an error, which counts the flows
+// deleted until then, the next Flush tries all of it again.
+func (c *Cleaner) Flush(ctx context.Context, view View) (deleted int, err error) {
+	if !c.pending.all && len(c.pending.noted) == 0 {
+		return 0, nil
+	}
+	nodePorts, err := view.addressesWithNodePorts()
+	if err != nil {
+		return 0, err
+	}
+	k, err := openKernel()
+	if err != nil {
+		return 0, err
+	}
+	defer k.close()
+	judge := &judge{View: view, keys: c.pending, nodePorts: nodePorts}
+	for _, ipv6 := range []bool{false, true} {
+		n, err := c.clean(ctx, k, ipv6, judge)
+		deleted += n
+		if err != nil {
+			return deleted, fmt.Errorf("deleting stale UDP flows: %w", err)
+		}
+	}
+	c.pending = keys{noted: map[forwarding.Key]struct{}{}}
+	return deleted, nil
+}
+
+// clean deletes the stale flows of one family.
+func (c *Cleaner) clean(ctx context.Context, k *kernel, ipv6 bool, judge *judge) (deleted int, err error) {
+	filters := c.filters(ipv6)
+	for _, f := range filters {
+		n, complete, err := c.cleanBy(ctx, k, f, judge)
+		deleted += n
+		if err != nil || complete {
+			return deleted, err
+		}
+	}
+	return deleted, nil
+}
+
+// filters are the questions that together cover what is pending in a family.
+func (c *Cleaner) filters(ipv6 bool) []filter {
+	everything := []filter{{ipv6: ipv6}}
+	if c.pending.all {
+		return everything
+	}
+	var filters []filter
+	for key := range c.pending.noted {
+		if key.IPv6 == ipv6 {
+			filters = append(filters, filter{ipv6: ipv6, addr: key.Addr, port: key.Port})
+		}
+	}
+	if len(filters) > filteredDumps || (c.unfiltered && len(filters) > 0) {
+		return everything
+	}
+	return filters
+}
+
+// cleanBy deletes the stale flows among those that a filter takes. It says whether the kernel reported all flows of the
+// family instead, so that nothing is left to ask.
+func (c *Cleaner) cleanBy(ctx context.Context, k *kernel, f filter, judge *judge) (deleted int, complete bool, err error) {
+	for range dumpAttempts {
+		var stale removals
+		interrupted, err := k.dump(ctx, f, !c.unfiltered, func(e *entry) {
+			if !f.takes(e) {
+				c.unfiltered = true
+			}
+			if e.protocol == unix.IPPROTO_UDP && judge.stale(&e.flow) {
+				stale.add(e)
+			}
+		})
+		if !c.unfiltered && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
+			c.unfiltered = true
+			continue
+		}
+		if err != nil {
+			return deleted, false, err
+		}
+		n, err := k.remove(ctx, &stale)
+		deleted += n
+		if err != nil || !interrupted {
+			return deleted, c.unfiltered, err
+		}
+	}
+	return deleted, c.unfiltered, nil
+}
+
+// addressesWithNodePorts are the addresses of this node that have node ports.
+func (v *View) addressesWithNodePorts() (map[netip.Addr]struct{}, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("listing the addresses of this node: %w", err)
+	}
+	found := make(map[netip.Addr]struct{}, len(addrs))
+	for _, a := range addrs {
+		prefix, ok := a.(*net.IPNet)
+		if !ok {
+			continue
+		}
+		addr, ok := netip.AddrFromSlice(prefix.IP)
+		addr = addr.Unmap()
+		within := func(p netip.Prefix) bool { return p.Contains(addr) }
+		if ok && (v.NodePortAddresses == nil || slices.ContainsFunc(v.NodePortAddresses, within)) {
+			found[addr] = struct{}{}
+		}
+	}
+	return found, nil
+}

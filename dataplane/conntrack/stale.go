@@ -1,0 +1,126 @@
+package conntrack
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+)
+
+// View is what decides whether a flow is stale.
+type View struct {
+	// Table is the forwarding table that the kernel follows by now.
+	Table *forwarding.Table
+	// ServiceCIDRs are the networks that cluster IPs are allocated from.
+	ServiceCIDRs []netip.Prefix
+	// NodePortAddresses are the networks whose addresses on the node have node ports; every address when nil.
+	NodePortAddresses []netip.Prefix
+}
+
+// flow is what is read of a UDP flow.
+type flow struct {
+	// to is what the client sends to, from is what answers: the endpoint where the flow was translated, else to.
+	to, from netip.AddrPort
+	// zone is the conntrack zone; 0 unless somebody asked for another (iptables-extensions(8), CT --zone).
+	zone uint16
+}
+
+// keys are the frontends to look at; every frontend there is, or was, when all is set.
+type keys struct {
+	noted map[forwarding.Key]struct{}
+	all   bool
+}
+
+// judge decides which flows are stale.
+type judge struct {
+	View
+	keys
+	// nodePorts has the addresses of this node that have node ports.
+	nodePorts map[netip.Addr]struct{}
+}
+
+// stale says whether a flow is addressed to one of the keys and leads to no endpoint that may serve it. At an address
+// that nobody holds no flow may stay; one of a Service that another proxy serves is that proxy's business.
+func (j *judge) stale(f *flow) bool {
+	address, nodePort, onNode := j.keysOf(f)
+	if !j.concerns(address, nodePort, onNode) {
+		return false
+	}
+	if f.zone != 0 && f.to == f.from {
+		return false // tracked a second time by somebody, such as Open vSwitch, who does not translate it there
+	}
+	holder := j.Table.Holder(address)
+	if holder == nil && onNode {
+		holder = j.Table.Holder(nodePort)
+	}
+	if holder != nil {
+		_, serves := slices.BinarySearchFunc(holder.MayServe(), f.from, netip.AddrPort.Compare)
+		return !serves
+	}
+	if foreign := (forwarding.Key{Addr: address.Addr, IPv6: address.IPv6}); j.Table.Holder(foreign) != nil {
+		return false
+	}
+	return !j.all || slices.ContainsFunc(j.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(address.Addr) })
+}
+
+func (j *judge) keysOf(f *flow) (address, nodePort forwarding.Key, onNode bool) {
+	addr := f.to.Addr()
+	address = forwarding.Key{Addr: addr, Port: f.to.Port(), Protocol: forwarding.UDP, IPv6: addr.Is6()}
+	nodePort = address
+	nodePort.Addr = netip.Addr{}
+	_, onNode = j.nodePorts[addr]
+	return address, nodePort, onNode
+}
+
+func (j *judge) concerns(address, nodePort forwarding.Key, onNode bool) bool {
+	if j.all {
+		return true
+	}
+	if _, noted := j.noted[address]; noted {
+		return true
+	}
+	_, noted := j.noted[nodePort]
+	return noted && onNode
+}
+
+// affected yields the keys at which a change can have made flows stale.
+func affected(c forwarding.Change, yield func(forwarding.Key)) {
+	before, after := keysOf(c.Old), keysOf(c.New)
+	grown := c.Old != nil && c.New != nil && onlyGrown(c.Old.MayServe(), c.New.MayServe())
+	for key := range before {
+		if _, kept := after[key]; !kept || !grown {
+			yield(key)
+		}
+	}
+	for key := range after {
+		if _, kept := before[key]; !kept {
+			yield(key)
+		}
+	}
+}
+
+// keysOf are the keys of a Service port that UDP flows can be addressed to.
+func keysOf(p *forwarding.ServicePort) map[forwarding.Key]struct{} {
+	found := map[forwarding.Key]struct{}{}
+	if p == nil || p.ID.Protocol != forwarding.UDP {
+		return found
+	}
+	for i := range p.Frontends {
+		found[p.Frontends[i].Key] = struct{}{}
+	}
+	return found
+}
+
+// onlyGrown says whether every flow there can be is as good as before. Where there was no endpoint, flows may have been
+// left untranslated.
+func onlyGrown(before, after []netip.AddrPort) bool {
+	if len(before) == 0 {
+		return false
+	}
+	for _, b := range before {
+		if _, still := slices.BinarySearchFunc(after, b, netip.AddrPort.Compare); !still {
+			return false
+		}
+	}
+	return true
+}
