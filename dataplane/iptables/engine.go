@@ -165,7 +165,10 @@ func (e *engine) change(c forwarding.Change) {
 		for i := range c.Old.Frontends {
 			key, _ := e.render.key(&c.Old.Frontends[i])
 			for _, t := range e.treesOf(&c.Old.Frontends[i]) {
-				t.Delete(key)
+				// Another Service port may have taken the address over already.
+				if holder, held := t.Get(key); held && holder.port.ID == c.Old.ID {
+					t.Delete(key)
+				}
 			}
 		}
 		for _, ch := range e.render.chains(c.Old) {

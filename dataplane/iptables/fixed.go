@@ -1,6 +1,10 @@
 package iptables
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
 
 // marksOffCluster says whether connections to cluster IPs are masqueraded for anybody.
 func (r *renderer) marksOffCluster() bool {
@@ -83,14 +87,17 @@ func (r *renderer) localhostNodePorts() bool { return !r.ipv6 && r.settings.Loca
 // isNodePortAddress are the matches that together recognise addresses with node ports.
 func (r *renderer) isNodePortAddress() []string {
 	const local = " -m addrtype --dst-type LOCAL"
+	networks := ofFamily(r.settings.NodePortAddresses, r.ipv6)
+	everywhere := r.settings.NodePortAddresses == nil ||
+		slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Bits() == 0 })
 	switch {
-	case r.settings.NodePortAddresses == nil && r.localhostNodePorts():
+	case everywhere && r.localhostNodePorts():
 		return []string{local}
-	case r.settings.NodePortAddresses == nil:
+	case everywhere:
 		return []string{" ! -d " + r.loopback + local}
 	}
 	var matches []string
-	for _, cidr := range ofFamily(r.settings.NodePortAddresses, r.ipv6) {
+	for _, cidr := range networks {
 		if !cidr.Addr().IsLoopback() || r.localhostNodePorts() {
 			matches = append(matches, " -d "+cidr.String()+local)
 		}

@@ -41,6 +41,21 @@ func New[V any]() *Tree[V] {
 // Len is the number of keys in the tree.
 func (t *Tree[V]) Len() int { return t.root.size }
 
+// Get returns the value of a key, if it has one.
+func (t *Tree[V]) Get(key Key) (value V, found bool) {
+	at := t.root
+	for at != nil && at.prefix != key {
+		if !strings.HasPrefix(string(key), string(at.prefix)) {
+			return value, false
+		}
+		_, at = at.child(key)
+	}
+	if at == nil || at.value == nil {
+		return value, false
+	}
+	return *at.value, true
+}
+
 // Set gives a key a value.
 func (t *Tree[V]) Set(key Key, value V) {
 	path := []*node[V]{t.root}

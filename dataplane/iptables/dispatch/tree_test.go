@@ -200,13 +200,21 @@ func TestTreeFollowsAnySequenceOfChanges(t *testing.T) {
 						continue
 					}
 					want.check(t, followed)
-					for key := range want {
+					for key, value := range want {
+						if got, found := tree.Get(key); !found || got != value {
+							t.Fatalf("Get of %x is %d (found: %v), want %d", key, got, found, value)
+						}
 						if len(key) > space.addressNibbles {
 							want.checkPacket(t, followed, key)
 						}
 					}
 					for range 50 {
-						if packet := dispatch.KeyOf(space.draw(r)); len(packet) > space.addressNibbles {
+						packet := dispatch.KeyOf(space.draw(r))
+						got, found := tree.Get(packet)
+						if value, set := want[packet]; found != set || got != value {
+							t.Fatalf("Get of %x is %d (found: %v), want %d (found: %v)", packet, got, found, value, set)
+						}
+						if len(packet) > space.addressNibbles {
 							want.checkPacket(t, followed, packet)
 						}
 					}
