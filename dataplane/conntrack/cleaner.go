@@ -79,11 +79,10 @@ func (c *Cleaner) Flush(ctx context.Context, view View) (deleted int, err error)
 
 // clean deletes the stale flows of one family.
 func (c *Cleaner) clean(ctx context.Context, k *kernel, ipv6 bool, judge *judge) (deleted int, err error) {
-	filters := c.filters(ipv6)
-	for _, f := range filters {
-		n, complete, err := c.cleanBy(ctx, k, f, judge)
+	for f := range c.filters(ipv6) {
+		n, err := c.cleanBy(ctx, k, f, judge)
 		deleted += n
-		if err != nil || complete {
+		if err != nil {
 			return deleted, err
 		}
 	}
@@ -91,50 +90,54 @@ func (c *Cleaner) clean(ctx context.Context, k *kernel, ipv6 bool, judge *judge)
 }
 
 // filters are the questions that together cover what is pending in a family.
-func (c *Cleaner) filters(ipv6 bool) []filter {
-	everything := []filter{{ipv6: ipv6}}
+func (c *Cleaner) filters(ipv6 bool) map[filter]struct{} {
+	filters := map[filter]struct{}{}
 	if c.pending.all {
-		return everything
+		return map[filter]struct{}{{ipv6: ipv6}: {}}
 	}
-	var filters []filter
 	for key := range c.pending.noted {
-		if key.IPv6 == ipv6 {
-			filters = append(filters, filter{ipv6: ipv6, addr: key.Addr, port: key.Port})
+		if key.IPv6 != ipv6 {
+			continue
 		}
+		f := filter{ipv6: ipv6, addr: key.Addr, port: key.Port}
+		if ipv6 {
+			// Linux up to 6.18 at least compares IPv6 addresses the wrong way round and returns all but what was asked
+			// for (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c).
+			f.addr = netip.Addr{}
+		}
+		filters[f] = struct{}{}
 	}
-	if len(filters) > filteredDumps || (c.unfiltered && len(filters) > 0) {
-		return everything
+	if len(filters) > filteredDumps || (len(filters) > 0 && c.unfiltered) {
+		return map[filter]struct{}{{ipv6: ipv6}: {}}
 	}
 	return filters
 }
 
-// cleanBy deletes the stale flows among those that a filter takes. It says whether the kernel reported all flows of the
-// family instead, so that nothing is left to ask.
-func (c *Cleaner) cleanBy(ctx context.Context, k *kernel, f filter, judge *judge) (deleted int, complete bool, err error) {
+// cleanBy deletes the stale flows among those that a filter takes.
+func (c *Cleaner) cleanBy(ctx context.Context, k *kernel, f filter, judge *judge) (deleted int, err error) {
 	for range dumpAttempts {
 		var stale removals
+		ignored := false
 		interrupted, err := k.dump(ctx, f, !c.unfiltered, func(e *entry) {
-			if !f.takes(e) {
-				c.unfiltered = true
-			}
+			ignored = ignored || !f.takes(e)
 			if e.protocol == unix.IPPROTO_UDP && judge.stale(&e.flow) {
 				stale.add(e)
 			}
 		})
-		if !c.unfiltered && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
+		if !c.unfiltered && (ignored || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
 			c.unfiltered = true
 			continue
 		}
 		if err != nil {
-			return deleted, false, err
+			return deleted, err
 		}
 		n, err := k.remove(ctx, &stale)
 		deleted += n
 		if err != nil || !interrupted {
-			return deleted, c.unfiltered, err
+			return deleted, err
 		}
 	}
-	return deleted, c.unfiltered, nil
+	return deleted, nil
 }
 
 // addressesWithNodePorts are the addresses of this node that have node ports.
