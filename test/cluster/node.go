@@ -70,10 +70,8 @@ func (c *Cluster) RemoveNode(ctx context.Context, name string) error {
 	if node == nil {
 		return fmt.Errorf("removing node %s: there is no such node", name)
 	}
-	for _, pod := range c.podsOf(node) {
-		if err := pod.Delete(ctx); err != nil {
-			return fmt.Errorf("removing node %s: %w", name, err)
-		}
+	if err := DeletePods(ctx, c.podsOf(node)...); err != nil {
+		return fmt.Errorf("removing node %s: %w", name, err)
 	}
 	object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if err := client.IgnoreNotFound(c.client.Delete(ctx, object)); err != nil {

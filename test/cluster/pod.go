@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,33 +47,43 @@ type Pod struct {
 	end     func() error
 }
 
-// runAtOnce is how many pods RunPods starts at the same time.
-const runAtOnce = 16
+// podsAtOnce is how many pods RunPods and DeletePods take on at the same time.
+const podsAtOnce = 16
 
 // RunPods runs several pods at the same time and returns them in the order of the specs. On failure those that were
 // started are deleted again.
 func (c *Cluster) RunPods(ctx context.Context, specs ...PodSpec) ([]*Pod, error) {
-	pods, failures := make([]*Pod, len(specs)), make([]error, len(specs))
-	slots := make(chan struct{}, runAtOnce)
-	var group sync.WaitGroup
-	for i, spec := range specs {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
-			pods[i], failures[i] = c.RunPod(ctx, spec)
-		})
-	}
-	group.Wait()
-	err := errors.Join(failures...)
+	pods := make([]*Pod, len(specs))
+	err := eachAtOnce(len(specs), func(i int) (err error) {
+		pods[i], err = c.RunPod(ctx, specs[i])
+		return err
+	})
 	if err == nil {
 		return pods, nil
 	}
-	for _, pod := range pods {
-		if pod != nil {
-			err = errors.Join(err, pod.Delete(context.WithoutCancel(ctx)))
-		}
+	started := slices.DeleteFunc(pods, func(p *Pod) bool { return p == nil })
+	return nil, errors.Join(err, DeletePods(context.WithoutCancel(ctx), started...))
+}
+
+// DeletePods deletes several pods at the same time.
+func DeletePods(ctx context.Context, pods ...*Pod) error {
+	return eachAtOnce(len(pods), func(i int) error { return pods[i].Delete(ctx) })
+}
+
+// eachAtOnce calls f for 0 to n-1, a bounded number at the same time, and returns all errors.
+func eachAtOnce(n int, f func(i int) error) error {
+	failures := make([]error, n)
+	slots := make(chan struct{}, podsAtOnce)
+	var group sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			failures[i] = f(i)
+		})
 	}
-	return nil, err
+	group.Wait()
+	return errors.Join(failures...)
 }
 
 // RunPod runs a pod and returns when it serves and the API knows it as Running. EndpointSlices follow a moment later:
