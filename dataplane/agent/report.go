@@ -8,15 +8,13 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
-	"k8s.io/utils/ptr"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
@@ -182,7 +180,7 @@ func apply(ctx context.Context, client rest.Interface, nodeName string, s *snaps
 	if err != nil {
 		return fmt.Errorf("encoding the status: %w", err)
 	}
-	options := metav1.PatchOptions{FieldManager: fieldManager, Force: ptr.To(true)}
+	options := metav1.PatchOptions{FieldManager: fieldManager, Force: new(true)}
 	err = client.Patch(types.ApplyPatchType).Resource(resource).Name(nodeName).SubResource("status").
 		VersionedParams(&options, metav1.ParameterCodec).Body(body).Do(ctx).Error()
 	if err != nil {

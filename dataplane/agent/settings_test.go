@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"k8s.io/utils/ptr"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
@@ -35,8 +34,8 @@ func testWorld() *catalog.World {
 	}
 }
 
-// comparable lets go-cmp look into addresses and plans.
-func comparable() cmp.Options {
+// lookInside lets go-cmp look into addresses and plans.
+func lookInside() cmp.Options {
 	return cmp.Options{
 		cmp.AllowUnexported(plan{}, pace{}),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
@@ -63,7 +62,7 @@ func TestResolve(t *testing.T) {
 	}{
 		"nothing given": {want: func(*plan) {}},
 		"masquerade everything, by another bit": {
-			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Policy: v1alpha1.MasqueradeAll, Bit: ptr.To(int32(0))}},
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Policy: v1alpha1.MasqueradeAll, Bit: new(int32(0))}},
 			want: func(p *plan) {
 				p.iptables.MasqueradeAll, p.iptables.MarkBit, p.node.MasqueradeAll = true, 0, true
 			},
@@ -101,9 +100,9 @@ func TestResolve(t *testing.T) {
 			want:     func(p *plan) { p.iptables.KeepInvalid = true },
 		},
 		"a pace": {
-			settings: v1alpha1.ProxySettings{Sync: v1alpha1.Sync{MinIntervalMilliseconds: ptr.To(int32(250)), FullIntervalSeconds: ptr.To(int32(60))}},
+			settings: v1alpha1.ProxySettings{Sync: v1alpha1.Sync{MinIntervalMilliseconds: new(int32(250)), FullIntervalSeconds: new(int32(60))}},
 			want: func(p *plan) {
-				p.pace = pace{minInterval: ptr.To(250 * time.Millisecond), fullInterval: time.Minute}
+				p.pace = pace{minInterval: new(250 * time.Millisecond), fullInterval: time.Minute}
 			},
 		},
 	}
@@ -118,7 +117,7 @@ func TestResolve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, got, comparable(), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(want, got, lookInside(), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
@@ -132,7 +131,7 @@ func TestResolveNamesTheField(t *testing.T) {
 		field    string
 	}{
 		"bit": {
-			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Bit: ptr.To(int32(32))}},
+			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Bit: new(int32(32))}},
 			field:    "spec.masquerade.bit",
 		},
 		"cluster CIDR": {
@@ -181,8 +180,8 @@ func TestPause(t *testing.T) {
 		"a fast write is followed by a short pause":    {took: time.Millisecond, want: shortestPause},
 		"a slow one by one as much longer":             {took: 20 * time.Millisecond, want: 80 * time.Millisecond},
 		"but never by more than a second":              {took: 3 * time.Second, want: longestPause},
-		"a given interval holds, however long it took": {pace: pace{minInterval: ptr.To(2 * time.Second)}, took: time.Minute, want: 2 * time.Second},
-		"also when it asks for no pause at all":        {pace: pace{minInterval: ptr.To(time.Duration(0))}, took: time.Minute, want: 0},
+		"a given interval holds, however long it took": {pace: pace{minInterval: new(2 * time.Second)}, took: time.Minute, want: 2 * time.Second},
+		"also when it asks for no pause at all":        {pace: pace{minInterval: new(time.Duration(0))}, took: time.Minute, want: 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

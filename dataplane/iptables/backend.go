@@ -53,7 +53,7 @@ func Probe(ctx context.Context) (*Tools, error) {
 		return nil, err
 	}
 	t := &Tools{Backend: backend}
-	for _, f := range []family{ipv4, ipv6} {
+	for _, f := range families() {
 		programs, err := open(ctx, backend, f)
 		if err != nil && f.ipv6 {
 			// A node without IPv6 is a node like any other.

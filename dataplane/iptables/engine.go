@@ -163,7 +163,7 @@ func (e *engine) change(c forwarding.Change) {
 	if c.Old != nil && c.Old.ID.IPv6 == e.render.ipv6 {
 		delete(e.ports, c.Old.ID)
 		for i := range c.Old.Frontends {
-			key, _ := e.render.key(&c.Old.Frontends[i])
+			key := dispatch.KeyOf(c.Old.Frontends[i].Key)
 			for _, t := range e.treesOf(&c.Old.Frontends[i]) {
 				// Another Service port may have taken the address over already.
 				if holder, held := t.Get(key); held && holder.port.ID == c.Old.ID {
@@ -190,10 +190,9 @@ func (e *engine) change(c forwarding.Change) {
 func (e *engine) list(p *forwarding.ServicePort) {
 	for i := range p.Frontends {
 		f := frontend{p, &p.Frontends[i]}
-		key, _ := e.render.key(f.Frontend)
 		for _, t := range e.treesOf(f.Frontend) {
 			if len(t.rules(f, "")) > 0 {
-				t.Set(key, f)
+				t.Set(dispatch.KeyOf(f.Key), f)
 			}
 		}
 	}

@@ -19,20 +19,25 @@ type family struct {
 	loopback string
 }
 
-var (
-	ipv4 = family{
+func families() []family { return []family{ipv4(), ipv6()} }
+
+func ipv4() family {
+	return family{
 		reject: " -j REJECT --reject-with icmp-port-unreachable",
 		// ld [12]; tax; ld [16]; jne x, fail; ret 65535; ret 0
 		hairpin:  "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0",
 		loopback: "127.0.0.0/8",
 	}
-	ipv6 = family{
+}
+
+func ipv6() family {
+	return family{
 		ipv6:     true,
 		reject:   " -j REJECT --reject-with icmp6-port-unreachable",
 		hairpin:  hairpinIPv6(),
 		loopback: "::1/128",
 	}
-)
+}
 
 // hairpinIPv6 compares the four words of the source address (offset 8) with those of the destination (offset 24).
 func hairpinIPv6() string {

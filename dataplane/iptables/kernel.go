@@ -54,8 +54,7 @@ func culprit(script []byte, message string) string {
 func (t *tools) read(ctx context.Context, table string) (dump, error) {
 	out, err := exec.CommandContext(ctx, t.save, "-t", table).Output()
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return nil, fmt.Errorf("running %s -t %s: %w: %s", t.save, table, err, complaint(string(exit.Stderr)))
 		}
 		return nil, fmt.Errorf("running %s -t %s: %w", t.save, table, err)
@@ -104,7 +103,7 @@ func (j jump) text() string {
 func Cleanup(ctx context.Context) error {
 	var errs []error
 	for _, backend := range []Backend{NFT, Legacy} {
-		for _, f := range []family{ipv4, ipv6} {
+		for _, f := range families() {
 			t, err := open(ctx, backend, f)
 			if err != nil {
 				// What cannot be opened was not used.
@@ -113,7 +112,7 @@ func Cleanup(ctx context.Context) error {
 			errs = append(errs, t.cleanup(ctx))
 		}
 	}
-	for _, f := range []family{ipv4, ipv6} {
+	for _, f := range families() {
 		s := newSets(f)
 		errs = append(errs, s.found(), s.remove())
 	}

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables/dispatch"
 )
 
 // chain is the name of a chain and its rules. A rule is what follows "-A NAME" in iptables-save.
@@ -280,12 +279,4 @@ func share(n, total int) string {
 	const one = 1 << 31
 	fraction := math.Round(float64(n) / float64(total) * one)
 	return fmt.Sprintf(" -m statistic --mode random --probability %.11f", fraction/one)
-}
-
-// key is where a frontend stands in a dispatch tree, and how many nibbles of it are address.
-func (r *renderer) key(f *forwarding.Frontend) (key dispatch.Key, addressNibbles int) {
-	if !f.Key.Addr.IsValid() {
-		return dispatch.KeyOf(f.Key), 0
-	}
-	return dispatch.KeyOf(f.Key), r.addressNibbles()
 }

@@ -11,8 +11,10 @@ import (
 // address (8 or 32; none for a node port), then one for the protocol, then four for the port.
 type Key string
 
-// protocols are the nibbles that stand for a protocol.
-var protocols = [...]forwarding.Protocol{forwarding.TCP, forwarding.UDP, forwarding.SCTP}
+// protocols are the protocols in the order of the nibbles that stand for them.
+func protocols() [3]forwarding.Protocol {
+	return [...]forwarding.Protocol{forwarding.TCP, forwarding.UDP, forwarding.SCTP}
+}
 
 // AddressNibbles is the number of nibbles in an address of a family.
 func AddressNibbles(ipv6 bool) int {
@@ -33,7 +35,7 @@ func KeyOf(k forwarding.Key) Key {
 	if k.Protocol == 0 {
 		return Key(nibbles)
 	}
-	for i, p := range protocols {
+	for i, p := range protocols() {
 		if p == k.Protocol {
 			nibbles = append(nibbles, byte(i))
 		}
@@ -63,7 +65,7 @@ func (k Key) Match(addressNibbles int) Match {
 	if len(k) <= addressNibbles {
 		return m
 	}
-	m.Protocol = protocols[k[addressNibbles]]
+	m.Protocol = protocols()[k[addressNibbles]]
 	port := k[addressNibbles+1:]
 	if len(port) == 0 {
 		return m

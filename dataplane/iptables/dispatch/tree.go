@@ -108,24 +108,24 @@ func (t *Tree[V]) Delete(key Key) {
 	}
 	last.value = nil
 	last.walk(t.touch)
-	for i := len(path) - 1; i >= 0; i-- {
-		n := path[i]
+	for i, n := range slices.Backward(path) {
 		n.size--
 		t.touchAround(n)
-		if i == 0 {
-			break
-		}
-		if n.value == nil && len(n.children) < 2 {
-			// Not a fork any more: the only child, if any, takes its place.
-			at, _ := path[i-1].child(n.prefix)
-			if len(n.children) == 0 {
-				path[i-1].children = slices.Delete(path[i-1].children, at, at+1)
-			} else {
-				path[i-1].children[at] = n.children[0]
-				t.touch(n.children[0])
-			}
+		if i > 0 && n.value == nil && len(n.children) < 2 {
+			t.unfork(path[i-1], n)
 		}
 	}
+}
+
+// unfork takes a node out of the tree that is not a fork any more: its only child, if any, takes its place.
+func (t *Tree[V]) unfork(parent, n *node[V]) {
+	at, _ := parent.child(n.prefix)
+	if len(n.children) == 0 {
+		parent.children = slices.Delete(parent.children, at, at+1)
+		return
+	}
+	parent.children[at] = n.children[0]
+	t.touch(n.children[0])
 }
 
 // child finds the child that shares the next nibble with the key, or where it would stand.
