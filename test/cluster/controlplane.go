@@ -20,10 +20,11 @@ import (
 )
 
 const (
-	apiServerPort = 6443
-	etcdURL       = "http://127.0.0.1:2379" // in the network namespace of the control plane
-	probeInterval = 20 * time.Millisecond
-	issuer        = "https://kubernetes.default.svc"
+	apiServerPort  = 6443
+	etcdURL        = "http://127.0.0.1:2379" // in the network namespace of the control plane
+	apiServerGrace = 30 * time.Second
+	probeInterval  = 20 * time.Millisecond
+	issuer         = "https://kubernetes.default.svc"
 )
 
 // controlPlane is etcd, kube-apiserver and kube-controller-manager on a host of their own.
@@ -236,7 +237,7 @@ func (p *controlPlane) startControllerManager(more []string) error {
 
 // stopAPIServer ends kube-apiserver as an upgrade would: with SIGTERM, so that it closes its watches.
 func (p *controlPlane) stopAPIServer(ctx context.Context) error {
-	return p.apiServer.Stop(ctx)
+	return p.apiServer.stop(ctx, apiServerGrace)
 }
 
 // close kills what runs: it has nothing to save.

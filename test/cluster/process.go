@@ -81,14 +81,16 @@ func (p *Process) Kill() {
 
 // Stop ends the process with SIGTERM, and with SIGKILL if it is still there after five seconds or when ctx is done. It
 // returns when the process is gone; the error says that it had to be killed.
-func (p *Process) Stop(ctx context.Context) error {
+func (p *Process) Stop(ctx context.Context) error { return p.stop(ctx, stopGrace) }
+
+func (p *Process) stop(ctx context.Context, grace time.Duration) error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	grace, cancel := context.WithTimeout(ctx, stopGrace)
+	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
 	select {
 	case <-p.done:
 		return nil
-	case <-grace.Done():
+	case <-ctx.Done():
 		p.Kill()
 		return fmt.Errorf("%s did not end after SIGTERM and was killed", p.name)
 	}
