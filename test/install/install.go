@@ -82,13 +82,18 @@ func (i *Installation) StartOperator(ctx context.Context) error {
 	return nil
 }
 
-// StartAgent starts the agent of a node, also again after it was stopped. env is added to its environment.
-func (i *Installation) StartAgent(node *cluster.Node, env ...string) error {
-	p, err := node.Start(cluster.ProcessSpec{
+// AgentProcess is the agent of a node as StartAgent starts it, for whoever wants it to start otherwise.
+func (i *Installation) AgentProcess(node *cluster.Node, env ...string) cluster.ProcessSpec {
+	return cluster.ProcessSpec{
 		Path: i.program("agent"),
 		Args: []string{"--kubeconfig=" + i.kubeconfig, "--node-name=" + node.Name, fmt.Sprintf("-v=%d", i.options.Verbosity)},
 		Env:  env,
-	})
+	}
+}
+
+// StartAgent starts the agent of a node, also again after it was stopped. env is added to its environment.
+func (i *Installation) StartAgent(node *cluster.Node, env ...string) error {
+	p, err := node.Start(i.AgentProcess(node, env...))
 	if err != nil {
 		return fmt.Errorf("starting the agent of node %s: %w", node.Name, err)
 	}
