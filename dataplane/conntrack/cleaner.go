@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// filteredDumps is up to how many keys of a family are asked for one by one. Each such question has the kernel walk
+	// filteredDumps is up to how many ports of a family are asked for one by one. Each such question has the kernel walk
 	// the whole table, which costs about a tenth of having it report every flow.
 	filteredDumps = 8
 	// dumpAttempts is how often a dump is repeated that may have missed flows. Each finds what it can.
@@ -79,7 +79,7 @@ func (c *Cleaner) Flush(ctx context.Context, view View) (deleted int, err error)
 
 // clean deletes the stale flows of one family.
 func (c *Cleaner) clean(ctx context.Context, k *kernel, ipv6 bool, judge *judge) (deleted int, err error) {
-	for f := range c.filters(ipv6) {
+	for _, f := range c.filters(ipv6) {
 		n, err := c.cleanBy(ctx, k, f, judge)
 		deleted += n
 		if err != nil {
@@ -89,26 +89,35 @@ func (c *Cleaner) clean(ctx context.Context, k *kernel, ipv6 bool, judge *judge)
 	return deleted, nil
 }
 
-// filters are the questions that together cover what is pending in a family.
-func (c *Cleaner) filters(ipv6 bool) map[filter]struct{} {
-	filters := map[filter]struct{}{}
+// filters are the questions that together cover what is pending in a family: one for each port, about one address where
+// only one is meant.
+func (c *Cleaner) filters(ipv6 bool) []filter {
+	everything := []filter{{ipv6: ipv6}}
 	if c.pending.all {
-		return map[filter]struct{}{{ipv6: ipv6}: {}}
+		return everything
 	}
+	byPort := map[uint16]netip.Addr{}
 	for key := range c.pending.noted {
 		if key.IPv6 != ipv6 {
 			continue
 		}
-		f := filter{ipv6: ipv6, addr: key.Addr, port: key.Port}
-		if ipv6 {
-			// Linux up to 6.18 at least compares IPv6 addresses the wrong way round and returns all but what was asked
-			// for (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c).
-			f.addr = netip.Addr{}
+		addr, several := byPort[key.Port]
+		if !several {
+			addr = key.Addr
 		}
-		filters[f] = struct{}{}
+		// Linux up to 6.18 at least compares IPv6 addresses the wrong way round and returns all but what was asked for
+		// (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c).
+		if addr != key.Addr || ipv6 {
+			addr = netip.Addr{}
+		}
+		byPort[key.Port] = addr
 	}
-	if len(filters) > filteredDumps || (len(filters) > 0 && c.unfiltered) {
-		return map[filter]struct{}{{ipv6: ipv6}: {}}
+	if len(byPort) > filteredDumps || (len(byPort) > 0 && c.unfiltered) {
+		return everything
+	}
+	filters := make([]filter, 0, len(byPort))
+	for port, addr := range byPort {
+		filters = append(filters, filter{ipv6: ipv6, addr: addr, port: port})
 	}
 	return filters
 }
