@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"math"
 	"net/netip"
+	"slices"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 )
@@ -80,20 +81,32 @@ func (r *renderer) hairpins(backends []netip.AddrPort) []string {
 	return rules
 }
 
-// byClass says whether an outside frontend needs a chain that treats classes of clients differently or that a check of
-// the source can go on to.
-func byClass(f *forwarding.Frontend) bool {
-	return f.Kind != forwarding.ClusterIP && (!f.Uniform() || len(f.Sources) > 0)
+// leads says whether a frontend leads anybody to a backend.
+func leads(f *forwarding.Frontend) bool { return f.Routes != (&forwarding.Frontend{}).Routes }
+
+// byClass is a frontend whose routes need a chain that treats classes of clients differently or that a check of the
+// source can go on to; nil when the Service port has none.
+func byClass(p *forwarding.ServicePort) *forwarding.Frontend {
+	for i := range p.Frontends {
+		f := &p.Frontends[i]
+		if f.Kind != forwarding.ClusterIP && leads(f) && (!f.Uniform() || len(f.Sources) > 0) {
+			return f
+		}
+	}
+	return nil
 }
 
 // frontend renders what stands in the dispatch tree of table nat.
 func (r *renderer) frontend(p *forwarding.ServicePort, f *forwarding.Frontend, match string) []string {
+	classes := byClass(p)
 	switch {
 	case f.Otherwise == forwarding.Ignore:
 		return r.leaveAlone(f, match)
+	case !leads(f):
+		return nil
 	case len(f.Sources) > 0:
 		return []string{match + " -g " + prefix + "F-" + portDigest(p.ID)}
-	case byClass(f):
+	case classes != nil && f.Kind != forwarding.ClusterIP && f.Routes == classes.Routes:
 		return []string{match + " -g " + prefix + "X-" + portDigest(p.ID)}
 	}
 	route := f.Routes[forwarding.Remote]
@@ -136,16 +149,13 @@ func (r *renderer) closed(f *forwarding.Frontend, match string, inRange bool) []
 // chains renders the chains that belong to one Service port.
 func (r *renderer) chains(p *forwarding.ServicePort) []chain {
 	used := map[forwarding.Pool]bool{}
-	var classes, sources *forwarding.Frontend
+	var sources *forwarding.Frontend
 	for i := range p.Frontends {
 		f := &p.Frontends[i]
 		for _, route := range f.Routes {
 			used[route.Pool] = true
 		}
-		if byClass(f) {
-			classes = f
-		}
-		if len(f.Sources) > 0 {
+		if leads(f) && len(f.Sources) > 0 {
 			sources = f
 		}
 	}
@@ -155,7 +165,7 @@ func (r *renderer) chains(p *forwarding.ServicePort) []chain {
 			chains = append(chains, r.pool(p, pool)...)
 		}
 	}
-	if classes != nil {
+	if classes := byClass(p); classes != nil {
 		chains = append(chains, r.classes(p, classes))
 	}
 	if sources != nil {
@@ -176,6 +186,10 @@ func (r *renderer) classes(p *forwarding.ServicePort, f *forwarding.Frontend) ch
 	}
 	c := chain{name: prefix + "X-" + portDigest(p.ID)}
 	for class, route := range f.Routes {
+		differs := func(later forwarding.Route) bool { return later != route }
+		if after := f.Routes[class+1:]; len(after) > 0 && !slices.ContainsFunc(after, differs) {
+			continue // what follows does the same
+		}
 		for _, match := range matches[class] {
 			switch {
 			case route.Pool != forwarding.Nowhere:
