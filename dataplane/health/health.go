@@ -5,8 +5,11 @@ package health
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // stuckAfter is how long a change may wait for the kernel before the proxy counts as unhealthy.
@@ -14,7 +17,8 @@ const stuckAfter = time.Minute
 
 // Status is what the answers are made from. It is safe for concurrent use.
 type Status struct {
-	now func() time.Time
+	now              func() time.Time
+	healthzs, livezs *prometheus.CounterVec
 
 	mu sync.Mutex
 	// waiting is since when the oldest change waits that the kernel does not follow yet; zero when there is none.
@@ -24,7 +28,9 @@ type Status struct {
 }
 
 // NewStatus returns the status of a proxy that has not synced yet.
-func NewStatus(now func() time.Time) *Status { return &Status{now: now, eligible: true} }
+func NewStatus(now func() time.Time) *Status {
+	return &Status{now: now, healthzs: newAnswerCounter("healthz"), livezs: newAnswerCounter("livez"), eligible: true}
+}
 
 // Queued notes that changes wait since a time.
 func (s *Status) Queued(since time.Time) {
@@ -49,12 +55,26 @@ func (s *Status) SetEligible(eligible bool) {
 	s.eligible = eligible
 }
 
+// Healthy says whether the kernel was programmed and follows changes. Whether the node is about to go makes no
+// difference.
+func (s *Status) Healthy() bool {
+	a := s.answer()
+	return a.Healthy && !a.LastUpdated.IsZero()
+}
+
 // answer is the body of kube-proxy's /healthz and, without NodeEligible, of its /livez.
 type answer struct {
 	LastUpdated  time.Time `json:"lastUpdated"`
 	CurrentTime  time.Time `json:"currentTime"`
 	NodeEligible *bool     `json:"nodeEligible,omitempty"`
 	Healthy      bool      `json:"healthy"`
+	// Status has the same for each family, as kube-proxy does. Both are written in one sync, so they never differ.
+	Status map[string]familyStatus `json:"status"`
+}
+
+type familyStatus struct {
+	LastUpdated time.Time `json:"lastUpdated"`
+	Healthy     bool      `json:"healthy"`
 }
 
 func (s *Status) answer() answer {
@@ -71,7 +91,7 @@ func (s *Status) answer() answer {
 func (s *Status) Healthz(w http.ResponseWriter, _ *http.Request) {
 	a := s.answer()
 	a.Healthy = a.Healthy && !a.LastUpdated.IsZero()
-	write(w, a, a.Healthy && *a.NodeEligible)
+	write(w, a, a.Healthy && *a.NodeEligible, s.healthzs)
 }
 
 // Livez answers whether the agent should go on running: 200 unless changes have waited too long. It does not depend on
@@ -79,14 +99,24 @@ func (s *Status) Healthz(w http.ResponseWriter, _ *http.Request) {
 func (s *Status) Livez(w http.ResponseWriter, _ *http.Request) {
 	a := s.answer()
 	a.NodeEligible = nil
-	write(w, a, a.Healthy)
+	write(w, a, a.Healthy, s.livezs)
 }
 
-func write(w http.ResponseWriter, a answer, ok bool) {
+func write(w http.ResponseWriter, a answer, ok bool, count *prometheus.CounterVec) {
+	family := familyStatus{LastUpdated: a.LastUpdated, Healthy: a.Healthy}
+	a.Status = map[string]familyStatus{"IPv4": family, "IPv6": family}
+	count.WithLabelValues(strconv.Itoa(respond(w, a, ok))).Inc()
+}
+
+// respond writes an answer as JSON, 200 or 503, and returns which.
+func respond(w http.ResponseWriter, body any, ok bool) (code int) {
+	code = http.StatusOK
+	if !ok {
+		code = http.StatusServiceUnavailable
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if !ok {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	_ = json.NewEncoder(w).Encode(a) // the client is gone
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body) // the client is gone
+	return code
 }
