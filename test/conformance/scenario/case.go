@@ -163,6 +163,7 @@ const (
 	Node     Host = "node"
 	Pod      Host = "pod"
 	External Host = "external"
+	Endpoint Host = "endpoint"
 )
 
 // Twin is the same packet in IPv6.
@@ -260,7 +261,7 @@ func ParsePacket(line string) (*Packet, error) {
 	return p, nil
 }
 
-// from reads a source: the name of a host, or host=address, or an address alone, which belongs to a pod.
+// from reads a source: the name of a host, or host=address, or an address alone, which is that of an endpoint.
 func (p *Packet) from(source string) (err error) {
 	host, address, given := strings.Cut(source, "=")
 	switch p.From = Host(host); p.From {
@@ -268,7 +269,7 @@ func (p *Packet) from(source string) (err error) {
 		byDefault := map[Host]netip.Addr{Node: NodeAddress, Pod: PodAddress, External: ExternalClient}
 		p.Source = byDefault[p.From]
 	default:
-		p.From, address, given = Pod, host, true
+		p.From, address, given = Endpoint, host, true
 	}
 	if given {
 		p.Source, err = netip.ParseAddr(address)

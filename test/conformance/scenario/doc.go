@@ -20,7 +20,7 @@
 //
 //	external -> 5.6.7.8:80/udp => 10.180.0.1:80 10.180.1.1:80 masq
 //
-// The source is node, pod, external, or an address. The outcome is a set of backends, each of which must be chosen
+// The source is node, pod, external, one of these with another address (node=1.2.3.4), or the address of an endpoint. The outcome is a set of backends, each of which must be chosen
 // sometimes and nothing else ever, with "masq" where the backend must see the node's address and not the client's; or
 // REJECT, DROP, or untouched, which means that the packet reaches the address it was sent to.
 //

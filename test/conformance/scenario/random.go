@@ -10,16 +10,17 @@ import (
 
 // Pools from which random Services take their addresses. They are small, so that Services meet in them.
 const (
-	randomClusterIPs = 200
 	randomOutsideIPs = 12
-	randomNodePorts  = 40
+	// The node ports begin with FirstRandomNodePort.
+	RandomNodePorts     = 40
+	FirstRandomNodePort = 30000
 )
 
-// RandomService is the line of a Service that is drawn at random. Any line is valid, alone and together with others;
-// several may claim one external or load balancer IP, or one node port.
-func RandomService(r *rand.Rand, name string) string {
+// RandomService is the line of a Service that is drawn at random, and named and addressed by a number below 200. Lines
+// with different numbers are valid together; several may claim one external or load balancer IP, or one node port.
+func RandomService(r *rand.Rand, number int) string {
 	oneOf := func(words ...string) string { return words[r.IntN(len(words))] }
-	words := []string{name, fmt.Sprintf("172.30.%d.%d", r.IntN(4), r.IntN(randomClusterIPs/4))}
+	words := []string{fmt.Sprintf("svc%d", number), fmt.Sprintf("172.30.%d.%d", number%4, number)}
 	if r.IntN(20) == 0 {
 		words = append(words, "foreign")
 	}
@@ -28,7 +29,7 @@ func RandomService(r *rand.Rand, name string) string {
 	for i := range ports {
 		port := fmt.Sprintf("p%d:%s%s>%d", i, oneOf("80", "443", "53", "8080"), oneOf("", "", "/udp"), 8080+i)
 		if exposed {
-			port += fmt.Sprintf("^%d", 30000+r.IntN(randomNodePorts))
+			port += fmt.Sprintf("^%d", FirstRandomNodePort+r.IntN(RandomNodePorts))
 		}
 		words = append(words, port)
 	}
