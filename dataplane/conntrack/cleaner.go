@@ -31,23 +31,18 @@ type Cleaner struct {
 
 // NewCleaner returns a Cleaner that knows nothing of the flows there are.
 func NewCleaner() *Cleaner {
-	c := &Cleaner{}
-	c.NoteAll()
-	return c
+	return &Cleaner{pending: keys{noted: map[forwarding.Key]struct{}{}, all: true}}
 }
 
 // Note remembers what changes of the forwarding table can have made stale, until a Flush succeeds.
 func (c *Cleaner) Note(changes []forwarding.Change) {
-	if c.pending.all {
-		return
-	}
 	for _, change := range changes {
 		affected(change, func(key forwarding.Key) { c.pending.noted[key] = struct{}{} })
 	}
 }
 
 // NoteAll asks that the next Flush examines every flow, as after a change in where node ports are open.
-func (c *Cleaner) NoteAll() { c.pending = keys{all: true} }
+func (c *Cleaner) NoteAll() { c.pending.all = true }
 
 // Flush deletes the flows that became stale by what was noted, and returns how many they were. The kernel must follow
 // the table already, so that the next packet of a deleted flow finds its way. After an error, which counts the flows

@@ -271,6 +271,15 @@ var _ = Describe("Cleaner", func() {
 		Expect(flows()).To(ConsistOf(toServing))
 	})
 
+	It("knows what went between a start and the first sync that succeeds", func(ctx context.Context) {
+		Expect(enterNamespace()).To(Succeed())
+		proxy := newProxy()
+		proxy.update(svc.Name, svc, slice(endpoint(p.serving)))
+		Expect(insert(udp(at(p.externalIP, port), at(p.serving, targetPort)))).To(Succeed())
+		proxy.update(svc.Name, nil)
+		Expect(proxy.flush(ctx)).To(Equal(1))
+	})
+
 	It("looks for node ports only where they are open", func(ctx context.Context) {
 		Expect(enterNamespace(netip.MustParseAddr(p.node))).To(Succeed())
 		proxy := newProxy(p.serviceCIDR)

@@ -25,7 +25,7 @@ type flow struct {
 	zone uint16
 }
 
-// keys are the frontends to look at; every frontend there is, or was, when all is set.
+// keys are the frontends to look at: those noted, and every other one there is when all is set.
 type keys struct {
 	noted map[forwarding.Key]struct{}
 	all   bool
@@ -43,24 +43,33 @@ type judge struct {
 // that nobody holds no flow may stay; one of a Service that another proxy serves is that proxy's business.
 func (j *judge) stale(f *flow) bool {
 	address, nodePort, onNode := j.keysOf(f)
-	if !j.concerns(address, nodePort, onNode) {
+	noted := j.has(address) || onNode && j.has(nodePort)
+	if !noted && !j.all {
 		return false
 	}
 	if f.zone != 0 && f.to == f.from {
 		return false // tracked a second time by somebody, such as Open vSwitch, who does not translate it there
 	}
-	holder := j.Table.Holder(address)
-	if holder == nil && onNode {
-		holder = j.Table.Holder(nodePort)
-	}
-	if holder != nil {
+	switch holder := j.holder(address, nodePort, onNode); {
+	case holder == nil:
+		return noted || slices.ContainsFunc(j.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(address.Addr) })
+	case holder.Frontends[0].Otherwise == forwarding.Ignore:
+		return false
+	default:
 		_, serves := slices.BinarySearchFunc(holder.MayServe(), f.from, netip.AddrPort.Compare)
 		return !serves
 	}
-	if foreign := (forwarding.Key{Addr: address.Addr, IPv6: address.IPv6}); j.Table.Holder(foreign) != nil {
-		return false
+}
+
+// holder is who has the address and port, the node port, or else the whole address; nil when nobody does.
+func (j *judge) holder(address, nodePort forwarding.Key, onNode bool) *forwarding.ServicePort {
+	if p := j.Table.Holder(address); p != nil {
+		return p
 	}
-	return !j.all || slices.ContainsFunc(j.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(address.Addr) })
+	if p := j.Table.Holder(nodePort); p != nil && onNode {
+		return p
+	}
+	return j.Table.Holder(forwarding.Key{Addr: address.Addr, IPv6: address.IPv6})
 }
 
 func (j *judge) keysOf(f *flow) (address, nodePort forwarding.Key, onNode bool) {
@@ -72,15 +81,9 @@ func (j *judge) keysOf(f *flow) (address, nodePort forwarding.Key, onNode bool) 
 	return address, nodePort, onNode
 }
 
-func (j *judge) concerns(address, nodePort forwarding.Key, onNode bool) bool {
-	if j.all {
-		return true
-	}
-	if _, noted := j.noted[address]; noted {
-		return true
-	}
-	_, noted := j.noted[nodePort]
-	return noted && onNode
+func (k *keys) has(key forwarding.Key) bool {
+	_, noted := k.noted[key]
+	return noted
 }
 
 // affected yields the keys at which a change can have made flows stale.
