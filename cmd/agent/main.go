@@ -70,6 +70,8 @@ func command() *cobra.Command {
 		"ServiceProxyConfig file to run, instead of following the ServiceProxyNode: needs no operator and no CRD")
 	flags.StringVar(&options.HealthAddress, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez")
 	flags.StringVar(&options.MetricsAddress, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics")
+	flags.StringVar(&options.HostRoot, "host-root", "/",
+		"where the node's proc/sys and sys/module are; a container sees its own read-only")
 	logging := flag.NewFlagSet("", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	cmd.PersistentFlags().AddGoFlag(logging.Lookup("v"))

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"k8s.io/apimachinery/pkg/runtime"
+	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -19,6 +20,8 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
 )
 
@@ -30,8 +33,10 @@ type Options struct {
 	NodeName string
 	// Standalone is what to run where no operator assigns anything; nil to follow the ServiceProxyNode.
 	Standalone *Assignment
-	// HealthAddress and MetricsAddress are where to serve /healthz and /livez, and /metrics.
+	// HealthAddress and MetricsAddress are where to serve /healthz, /livez and /readyz, and /metrics.
 	HealthAddress, MetricsAddress string
+	// HostRoot is where the root of the node's file system is: below it are proc/sys and sys/module.
+	HostRoot string
 	// Version is reported in status and metrics.
 	Version string
 	// Clock decides when things are due.
@@ -42,8 +47,8 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	logger := klog.FromContext(ctx)
 	core := rest.CopyConfig(o.API)
-	core.ContentType = runtime.ContentTypeProtobuf
-	core.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	core.ContentType = apiruntime.ContentTypeProtobuf
+	core.AcceptContentTypes = apiruntime.ContentTypeProtobuf + "," + apiruntime.ContentTypeJSON
 	client, err := kubernetes.NewForConfig(core)
 	if err != nil {
 		return fmt.Errorf("making a client for the API server: %w", err)
@@ -66,7 +71,9 @@ func Run(ctx context.Context, o Options) error {
 		version:  o.Version,
 		logger:   logger,
 		wake:     make(chan struct{}, 1),
+		told:     map[string]time.Time{},
 	}
+	report.metrics.registry.MustRegister(report.health.Collectors()...)
 	services := catalog.New(o.NodeName, o.Clock.Now)
 	assignments := newAssignmentStore()
 
@@ -88,7 +95,10 @@ func Run(ctx context.Context, o Options) error {
 		wg.Go(func() { report.writeStatus(ctx, nodes, o.NodeName) })
 	}
 	logger.Info("Agent started", "node", o.NodeName, "version", o.Version, "standalone", o.Standalone != nil)
-	newLoop(services, assignments, o.Clock, report).run(ctx)
+	(&loop{
+		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
+		table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
+	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -100,6 +110,7 @@ func healthMux(status *health.Status) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", status.Healthz)
 	mux.HandleFunc("/livez", status.Livez)
+	mux.HandleFunc("/readyz", status.Readyz)
 	return mux
 }
 

@@ -34,26 +34,28 @@ type assignmentStore struct {
 
 	mu      sync.Mutex
 	current *Assignment
+	// known says that the API server was asked, so that no assignment means that there is none.
+	known bool
 }
 
 func newAssignmentStore() *assignmentStore {
 	return &assignmentStore{changed: make(chan struct{}, 1)}
 }
 
-// get returns the latest assignment, nil where there never was one.
-func (s *assignmentStore) get() *Assignment {
+// get returns the latest assignment, nil where there never was one, and whether that is known by now.
+func (s *assignmentStore) get() (current *Assignment, known bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.current
+	return s.current, s.known
 }
 
 func (s *assignmentStore) set(a *Assignment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.current != nil && a.UID == s.current.UID && a.Generation == s.current.Generation {
-		return // only its status changed
+	s.known = true
+	if a != nil && (s.current == nil || a.UID != s.current.UID || a.Generation != s.current.Generation) {
+		s.current = a
 	}
-	s.current = a
 	select {
 	case s.changed <- struct{}{}:
 	default:
@@ -77,6 +79,7 @@ func (s *assignmentStore) Update(obj any) error {
 func (s *assignmentStore) Delete(any) error { return nil }
 
 func (s *assignmentStore) Replace(objs []any, _ string) error {
+	s.set(nil)
 	for _, obj := range objs {
 		if err := s.Update(obj); err != nil {
 			return err

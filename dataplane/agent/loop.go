@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 )
@@ -28,21 +30,26 @@ type loop struct {
 	clock       clock.Clock
 	report      *reporter
 
+	// hostRoot is where the file system of the node is, and cores how many CPUs it has.
+	hostRoot string
+	cores    int
+
 	table    *forwarding.Table
+	flows    *conntrack.Cleaner
+	checks   *healthChecks
 	tools    *iptables.Tools
 	engine   *iptables.Engine
 	plan     plan
 	state    state
 	retry    time.Duration
 	verifyAt time.Time
-}
-
-func newLoop(c *catalog.Catalog, assignments *assignmentStore, clk clock.Clock, r *reporter) *loop {
-	return &loop{catalog: c, assignments: assignments, clock: clk, report: r, table: forwarding.NewTable()}
+	// parametersDue says that parameters of the kernel are to be set.
+	parametersDue bool
 }
 
 // run follows changes until the context ends. The kernel is left as it is.
 func (l *loop) run(ctx context.Context) {
+	defer l.checks.close()
 	timer := l.clock.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -76,7 +83,10 @@ const idle = time.Hour
 
 // step carries out what there is to do.
 func (l *loop) step(ctx context.Context) outcome {
-	assigned := l.assignments.get()
+	assigned, known := l.assignments.get()
+	if known {
+		l.report.health.SetAssigned(assigned != nil)
+	}
 	if assigned == nil {
 		return outcome{next: idle}
 	}
@@ -86,9 +96,6 @@ func (l *loop) step(ctx context.Context) outcome {
 		l.report.stepped(&l.state)
 		return outcome{next: idle}
 	}
-	if !batch.Since.IsZero() {
-		l.report.queued(batch.Since)
-	}
 	l.report.problems(batch.Problems)
 
 	entries := batch.Entries
@@ -96,6 +103,7 @@ func (l *loop) step(ctx context.Context) outcome {
 		entries = l.catalog.All()
 	}
 	changes := l.compute(entries)
+	l.report.problems(l.checks.follow(ctx, entries, l.plan.iptables.NodePortAddresses))
 	if l.engine == nil {
 		l.report.stepped(&l.state)
 		return outcome{next: l.backOff()}
@@ -118,9 +126,26 @@ func (l *loop) accept(ctx context.Context, assigned *Assignment, world *catalog.
 		l.engine = iptables.New(l.tools, next.iptables)
 	}
 	l.engine.Configure(next.iptables)
+	if !slices.Equal(next.iptables.NodePortAddresses, l.plan.iptables.NodePortAddresses) ||
+		!slices.Equal(next.node.ServiceCIDRs, l.plan.node.ServiceCIDRs) {
+		l.flows.NoteAll()
+	}
+	l.parametersDue = l.parametersDue || !slices.Equal(next.kernel, l.plan.kernel)
 	recompute = !reflect.DeepEqual(next.node, l.plan.node)
 	l.plan = next
 	return recompute
+}
+
+// setParameters sets parameters of the kernel. Services work without them, so what cannot be set is told and no more.
+func (l *loop) setParameters(ctx context.Context, writes []conntrack.Write) {
+	refused, err := conntrack.Apply(l.hostRoot, writes)
+	for _, r := range refused {
+		klog.FromContext(ctx).V(1).Info("A parameter of the machine stays as it is", "reason", r)
+	}
+	l.parametersDue, l.state.refusedByKernel = false, nil
+	if err != nil {
+		l.state.refusedByKernel = strings.Split(err.Error(), "\n")
+	}
 }
 
 // examine works out what an assignment comes to, or why this node cannot carry it out.
@@ -136,7 +161,7 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 		l.tools = tools
 		l.state.backend = v1alpha1.IPTablesBackend(tools.Backend)
 	}
-	next, err := resolve(&a.Settings, world)
+	next, err := resolve(&a.Settings, world, l.cores)
 	if err != nil {
 		return plan{}, &refusal{v1alpha1.ReasonInvalidSettings, err.Error()}
 	}
@@ -198,13 +223,19 @@ func (l *loop) newDisputes() []catalog.Problem {
 
 // write has the engine write the changes, or everything where that is due.
 func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwarding.Change) outcome {
+	if !batch.Since.IsZero() {
+		l.report.queued(batch.Since)
+	}
 	start := l.clock.Now()
 	verify := l.state.applied != nil && !start.Before(l.verifyAt)
 	if l.state.applied == nil {
 		changes = l.everything()
 	}
+	l.flows.Note(changes)
+	l.engine.OpenHealthPorts(l.checks.ports())
 	written, err := l.engine.Apply(ctx, changes)
 	if err == nil && verify {
+		l.parametersDue = true
 		var repaired iptables.Written
 		repaired, err = l.engine.Verify(ctx)
 		l.state.repairs += repaired.Chains + repaired.Jumps
@@ -218,6 +249,10 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		klog.FromContext(ctx).Error(err, "Writing to the kernel failed", "retryIn", l.nextRetry())
 		l.report.stepped(&l.state)
 		return outcome{next: l.backOff()}
+	}
+	if l.parametersDue {
+		// After the rules: they have the kernel load what the parameters belong to, and keep others from 127.0.0.0/8.
+		l.setParameters(ctx, l.plan.kernel)
 	}
 	l.retry = 0
 	l.state.rules = l.engine.Rules()
@@ -237,7 +272,27 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	}
 	l.report.synced(took, batch, written)
 	l.report.stepped(&l.state)
-	return outcome{took: took, next: l.verifyAt.Sub(now)}
+	if err := l.endFlows(ctx); err != nil {
+		klog.FromContext(ctx).Error(err, "Some UDP flows may still go where they went", "retryIn", l.nextRetry())
+		return outcome{took: took, next: l.backOff()}
+	}
+	next := l.verifyAt.Sub(now)
+	if l.checks.again {
+		next = min(next, longestRetry)
+	}
+	return outcome{took: took, next: next}
+}
+
+// endFlows ends the UDP flows that what was written has made stale.
+func (l *loop) endFlows(ctx context.Context) error {
+	start := l.clock.Now()
+	deleted, err := l.flows.Flush(ctx, conntrack.View{
+		Table:             l.table,
+		ServiceCIDRs:      l.plan.node.ServiceCIDRs,
+		NodePortAddresses: l.plan.iptables.NodePortAddresses,
+	})
+	l.report.flowsEnded(deleted, l.clock.Since(start))
+	return err
 }
 
 // everything is the whole forwarding table as changes.

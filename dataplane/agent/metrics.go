@@ -21,6 +21,8 @@ type metrics struct {
 	bytesWritten       prometheus.Counter
 	repairs            prometheus.Counter
 	failures           prometheus.Counter
+	flowsEnded         prometheus.Counter
+	flowsDuration      prometheus.Histogram
 	disputedAddresses  prometheus.Gauge
 	assignmentAccepted prometheus.Gauge
 }
@@ -52,6 +54,11 @@ func newMetrics(version string) *metrics {
 		bytesWritten:  counter("serviceproxy_bytes_written_total", "Bytes given to iptables-restore."),
 		repairs:       counter("serviceproxy_drift_repairs_total", "Chains and jumps that someone else had changed and that were put right."),
 		failures:      counter("serviceproxy_apply_failures_total", "Writes to the kernel that failed."),
+		flowsEnded: counter("kubeproxy_conntrack_reconciler_deleted_entries_total",
+			"UDP flows that were ended because they led to no endpoint of their Service any more."),
+		flowsDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "kubeproxy_conntrack_reconciler_sync_duration_seconds",
+			Help: "Time that looking for such flows took, in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}),
 		disputedAddresses: gauge("serviceproxy_disputed_addresses",
 			"Claims to an address and port that another Service holds."),
 		assignmentAccepted: gauge("serviceproxy_assignment_accepted",
@@ -61,7 +68,7 @@ func newMetrics(version string) *metrics {
 		Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
-		m.chainsWritten, m.bytesWritten, m.repairs, m.failures, m.disputedAddresses, m.assignmentAccepted, build,
+		m.chainsWritten, m.bytesWritten, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"sync"
 	"time"
@@ -45,6 +46,9 @@ type reporter struct {
 	wake chan struct{}
 	mu   sync.Mutex
 	next *snapshot
+
+	// told is when a problem was told last; only the loop reads and writes it.
+	told map[string]time.Time
 }
 
 // snapshot is a status to be written, and to which object.
@@ -74,6 +78,12 @@ func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written ipta
 	r.metrics.bytesWritten.Add(float64(written.Bytes))
 }
 
+// flowsEnded is told how many stale flows were ended, and how long it took to find them.
+func (r *reporter) flowsEnded(n int, took time.Duration) {
+	r.metrics.flowsEnded.Add(float64(n))
+	r.metrics.flowsDuration.Observe(took.Seconds())
+}
+
 // verified is told how much of the kernel had to be put right.
 func (r *reporter) verified(repairs int) {
 	if repairs > 0 {
@@ -82,9 +92,19 @@ func (r *reporter) verified(repairs int) {
 	}
 }
 
-// problems is told of what was left out of a Service or an EndpointSlice.
+// tellAgain is after what time a problem that is still there is told again.
+const tellAgain = time.Hour
+
+// problems is told of what was left out of a Service or an EndpointSlice. It is found again with every change of the
+// object, and told once an hour.
 func (r *reporter) problems(problems []catalog.Problem) {
+	now := r.clock.Now()
 	for _, p := range problems {
+		if now.Sub(r.told[p.String()]) < tellAgain {
+			continue
+		}
+		maps.DeleteFunc(r.told, func(_ string, at time.Time) bool { return now.Sub(at) >= tellAgain })
+		r.told[p.String()] = now
 		r.logger.Info("Left out a part of an object", "kind", p.Object.Kind, "object", klog.KRef(p.Object.Namespace, p.Object.Name),
 			"field", p.Field, "reason", p.Message)
 		if r.recorder != nil {

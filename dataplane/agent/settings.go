@@ -6,8 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/utils/ptr"
+
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 )
@@ -23,12 +26,14 @@ const (
 type plan struct {
 	node     forwarding.Node
 	iptables iptables.Settings
-	pace     pace
+	// kernel are the parameters of the kernel that the settings ask for.
+	kernel []conntrack.Write
+	pace   pace
 }
 
 // resolve works out what settings come to on a node. An error names the field that cannot be carried out here, and what
-// would be right.
-func resolve(s *v1alpha1.ProxySettings, world *catalog.World) (plan, error) {
+// would be right. Cores is the number of CPUs of the node.
+func resolve(s *v1alpha1.ProxySettings, world *catalog.World, cores int) (plan, error) {
 	p := plan{
 		iptables: iptables.Settings{
 			MarkBit:       defaultMarkBit,
@@ -53,6 +58,10 @@ func resolve(s *v1alpha1.ProxySettings, world *catalog.World) (plan, error) {
 	if p.iptables.NodePortAddresses, err = resolveNodePorts(s.NodePorts.Addresses, world.Node.Addresses); err != nil {
 		return plan{}, err
 	}
+	p.kernel = resolveConntrack(&s.Conntrack).Writes(cores)
+	if p.iptables.LocalhostNodePortsOpen() {
+		p.kernel = append(p.kernel, conntrack.Write{Path: "proc/sys/net/ipv4/conf/all/route_localnet", Value: 1})
+	}
 	if s.Sync.FullIntervalSeconds != nil {
 		p.pace.fullInterval = time.Duration(*s.Sync.FullIntervalSeconds) * time.Second
 	}
@@ -68,6 +77,26 @@ func resolve(s *v1alpha1.ProxySettings, world *catalog.World) (plan, error) {
 		MasqueradeAll: p.iptables.MasqueradeAll,
 	}
 	return p, nil
+}
+
+// resolveConntrack fills in kube-proxy's defaults.
+func resolveConntrack(c *v1alpha1.Conntrack) *conntrack.Settings {
+	seconds := func(given *int32, unset time.Duration) time.Duration {
+		if given == nil {
+			return unset
+		}
+		return time.Duration(*given) * time.Second
+	}
+	liberal := c.TCPBeLiberal == v1alpha1.SwitchEnabled
+	return &conntrack.Settings{
+		MaxPerCore:            int(ptr.Deref(c.MaxPerCore, 32*1024)),
+		Min:                   int(ptr.Deref(c.Min, 128*1024)),
+		TCPEstablishedTimeout: seconds(c.TCPEstablishedTimeoutSeconds, 24*time.Hour),
+		TCPCloseWaitTimeout:   seconds(c.TCPCloseWaitTimeoutSeconds, time.Hour),
+		UDPTimeout:            seconds(c.UDPTimeoutSeconds, 0),
+		UDPStreamTimeout:      seconds(c.UDPStreamTimeoutSeconds, 0),
+		TCPBeLiberal:          &liberal,
+	}
 }
 
 func resolveLocalTraffic(l *v1alpha1.LocalTraffic, world *catalog.World, settings *iptables.Settings) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 )
@@ -51,6 +52,14 @@ func TestResolve(t *testing.T) {
 			},
 			iptables: iptables.Settings{
 				MarkBit: 14, PodCIDRs: testWorld().Node.PodCIDRs, ServiceCIDRs: testWorld().ServiceCIDRs, LocalhostNodePorts: true,
+			},
+			kernel: []conntrack.Write{
+				{Path: "proc/sys/net/netfilter/nf_conntrack_max", Value: 131072, AtLeast: true, Machine: true},
+				{Path: "sys/module/nf_conntrack/parameters/hashsize", Value: 32768, AtLeast: true, Machine: true},
+				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established", Value: 86400},
+				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait", Value: 3600},
+				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", Value: 0},
+				{Path: "proc/sys/net/ipv4/conf/all/route_localnet", Value: 1},
 			},
 			pace: pace{fullInterval: 10 * time.Minute},
 		}
@@ -93,11 +102,23 @@ func TestResolve(t *testing.T) {
 				Addresses: []string{v1alpha1.NodePortAddressPrimary}, Localhost: v1alpha1.SwitchDisabled}},
 			want: func(p *plan) {
 				p.iptables.NodePortAddresses, p.iptables.LocalhostNodePorts = prefixes("192.168.0.2/32", "2001:db8::1/128"), false
+				p.kernel = p.kernel[:5]
 			},
 		},
 		"packets outside the window are accepted": {
 			settings: v1alpha1.ProxySettings{Conntrack: v1alpha1.Conntrack{TCPBeLiberal: v1alpha1.SwitchEnabled}},
-			want:     func(p *plan) { p.iptables.KeepInvalid = true },
+			want:     func(p *plan) { p.iptables.KeepInvalid, p.kernel[4].Value = true, 1 },
+		},
+		"conntrack left as the node has it, but for UDP": {
+			settings: v1alpha1.ProxySettings{Conntrack: v1alpha1.Conntrack{
+				MaxPerCore: new(int32(0)), TCPEstablishedTimeoutSeconds: new(int32(0)), TCPCloseWaitTimeoutSeconds: new(int32(0)),
+				UDPTimeoutSeconds: new(int32(10)), UDPStreamTimeoutSeconds: new(int32(20))}},
+			want: func(p *plan) {
+				p.kernel = append([]conntrack.Write{
+					{Path: "proc/sys/net/netfilter/nf_conntrack_udp_timeout", Value: 10},
+					{Path: "proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream", Value: 20},
+				}, p.kernel[4:]...)
+			},
 		},
 		"a pace": {
 			settings: v1alpha1.ProxySettings{Sync: v1alpha1.Sync{MinIntervalMilliseconds: new(int32(250)), FullIntervalSeconds: new(int32(60))}},
@@ -113,7 +134,7 @@ func TestResolve(t *testing.T) {
 				test.world(world)
 			}
 			test.want(&want)
-			got, err := resolve(&test.settings, world)
+			got, err := resolve(&test.settings, world, 4)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -163,7 +184,7 @@ func TestResolveNamesTheField(t *testing.T) {
 			if test.world != nil {
 				test.world(world)
 			}
-			_, err := resolve(&test.settings, world)
+			_, err := resolve(&test.settings, world, 4)
 			if err == nil || !strings.HasPrefix(err.Error(), test.field+": ") {
 				t.Errorf("got %v, want an error about %s", err, test.field)
 			}

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -26,7 +27,8 @@ type state struct {
 	repairs                    int
 	lastSync                   time.Time
 	latency                    time.Duration
-	disputes                   []string
+	// disputes are the addresses that several Services claim; refusedByKernel the parameters that could not be set.
+	disputes, refusedByKernel []string
 }
 
 // refusal is why an assignment cannot be carried out on this node.
@@ -103,8 +105,12 @@ func (s *state) conditions() []metav1.Condition {
 		programmed.Status, programmed.Reason = metav1.ConditionTrue, v1alpha1.ReasonSynced
 		programmed.Message = "the kernel holds what Services and EndpointSlices say"
 		if n := len(s.disputes); n > 0 {
-			programmed.Message = shorten(fmt.Sprintf("%s; %d addresses are claimed by several Services: %s", programmed.Message, n, s.disputes[0]))
+			programmed.Message += fmt.Sprintf("; %d addresses are claimed by several Services: %s", n, s.disputes[0])
 		}
+		if len(s.refusedByKernel) > 0 {
+			programmed.Message += "; parameters of the kernel that could not be set: " + strings.Join(s.refusedByKernel, "; ")
+		}
+		programmed.Message = shorten(programmed.Message)
 	}
 	ready := programmed
 	if accepted.Status != metav1.ConditionTrue {

@@ -25,6 +25,8 @@ type Status struct {
 	waiting  time.Time
 	lastSync time.Time
 	eligible bool
+	// assigned says whether there is anything to do; nil until that is known.
+	assigned *bool
 }
 
 // NewStatus returns the status of a proxy that has not synced yet.
@@ -53,6 +55,13 @@ func (s *Status) SetEligible(eligible bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.eligible = eligible
+}
+
+// SetAssigned says whether this node has been given anything to do.
+func (s *Status) SetAssigned(assigned bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.assigned = &assigned
 }
 
 // Healthy says whether the kernel was programmed and follows changes. Whether the node is about to go makes no
@@ -92,6 +101,17 @@ func (s *Status) Healthz(w http.ResponseWriter, _ *http.Request) {
 	a := s.answer()
 	a.Healthy = a.Healthy && !a.LastUpdated.IsZero()
 	write(w, a, a.Healthy && *a.NodeEligible, s.healthzs)
+}
+
+// Readyz answers whether an update of agents may go on to the next node: 200 when there is nothing to do here, or when it
+// has been done once.
+func (s *Status) Readyz(w http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	ready := s.assigned != nil && (!*s.assigned || !s.lastSync.IsZero())
+	s.mu.Unlock()
+	respond(w, struct {
+		Ready bool `json:"ready"`
+	}{ready}, ready)
 }
 
 // Livez answers whether the agent should go on running: 200 unless changes have waited too long. It does not depend on
