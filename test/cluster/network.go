@@ -137,6 +137,9 @@ func attachPod(node *Host, port string, pod *Host, number int, networks []netip.
 	if err := connect(node, port, podBridge, pod, numbered(networks[0], number).Addr()); err != nil {
 		return fmt.Errorf("attaching pod %s: %w", pod.Name, err)
 	}
+	if err := allowHairpin(node, port); err != nil {
+		return fmt.Errorf("attaching pod %s: %w", pod.Name, err)
+	}
 	return pod.Configure(func(links *netlink.Handle) error {
 		eth0, err := linkUp(links, hostPort)
 		if err != nil {
@@ -157,6 +160,22 @@ func attachPod(node *Host, port string, pod *Host, number int, networks []netip.
 				return err
 			}
 			pod.setAddress(address)
+		}
+		return nil
+	})
+}
+
+// allowHairpin lets a bridge send a packet back through the port that it came from, as CNI plugins do: with
+// bridge-nf-call-iptables, which is on, the bridge itself forwards what is translated on its way through. A pod could not
+// reach itself through its Service otherwise.
+func allowHairpin(node *Host, port string) error {
+	return node.Configure(func(links *netlink.Handle) error {
+		link, err := links.LinkByName(port)
+		if err != nil {
+			return fmt.Errorf("finding port %s: %w", port, err)
+		}
+		if err := links.LinkSetHairpin(link, true); err != nil {
+			return fmt.Errorf("setting hairpin mode of port %s: %w", port, err)
 		}
 		return nil
 	})
