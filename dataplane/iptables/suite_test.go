@@ -161,9 +161,9 @@ func (w *world) all() []forwarding.Change {
 
 // random makes or deletes a Service.
 func (w *world) random(r *rand.Rand) []forwarding.Change {
-	name := fmt.Sprintf("svc%d", r.IntN(80))
+	number := r.IntN(80)
 	if r.IntN(4) == 0 {
-		return w.delete(name)
+		return w.delete(fmt.Sprintf("svc%d", number))
 	}
-	return w.set(scenario.RandomService(r, name))
+	return w.set(scenario.RandomService(r, number))
 }

@@ -32,22 +32,30 @@ type engine interface {
 // mode is a way to carry out forwarding tables.
 type mode struct {
 	name string
-	// prepare makes a new namespace one in which the mode is chosen.
-	prepare func(ctx context.Context) error
-	// start returns an engine. There may have been others in the namespace before, with other settings.
-	start func(ctx context.Context, settings scenario.Settings) (engine, error)
+	// open chooses the mode in a new namespace, and returns what starts engines in it. When one starts, others may have
+	// been there before, with other settings.
+	open func(ctx context.Context) (func(scenario.Settings) engine, error)
 }
 
 func modes() []mode {
 	var all []mode
 	for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
-		all = append(all, mode{
-			name: fmt.Sprintf("iptables %s", backend),
-			prepare: func(ctx context.Context) error {
-				return exec.CommandContext(ctx, fmt.Sprintf("iptables-%s", backend), "-t", "mangle", "-N", "KUBE-IPTABLES-HINT").Run()
-			},
-			start: startIPTables,
-		})
+		all = append(all, mode{"iptables " + string(backend), func(ctx context.Context) (func(scenario.Settings) engine, error) {
+			hint := exec.CommandContext(ctx, fmt.Sprintf("iptables-%s", backend), "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
+			if err := hint.Run(); err != nil {
+				return nil, err
+			}
+			tools, err := iptables.Probe(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return func(s scenario.Settings) engine {
+				return iptablesEngine{iptables.New(tools, iptables.Settings{
+					MarkBit: 14, MasqueradeAll: s.MasqueradeAll, PodCIDRs: s.PodCIDRs, ServiceCIDRs: s.ServiceCIDRs,
+					NodePortAddresses: s.NodePortAddresses,
+				})}
+			}, nil
+		}})
 	}
 	return all
 }
@@ -59,17 +67,6 @@ func (e iptablesEngine) Apply(ctx context.Context, changes []forwarding.Change) 
 	return err
 }
 
-func startIPTables(ctx context.Context, s scenario.Settings) (engine, error) {
-	tools, err := iptables.Probe(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return iptablesEngine{iptables.New(tools, iptables.Settings{
-		MarkBit: 14, MasqueradeAll: s.MasqueradeAll, PodCIDRs: s.PodCIDRs, ServiceCIDRs: s.ServiceCIDRs,
-		NodePortAddresses: s.NodePortAddresses,
-	})}, nil
-}
-
 var _ = Describe("Packets", func() {
 	for _, m := range modes() {
 		Describe("in mode "+m.name, Ordered, ContinueOnFailure, func() {
@@ -78,18 +75,22 @@ var _ = Describe("Packets", func() {
 				panic(err) // TestTable says it better
 			}
 			var c *client
+			var start func(scenario.Settings) engine
 			BeforeAll(func(ctx SpecContext) {
 				r, err := newRig(portsOf(cases))
 				Expect(err).NotTo(HaveOccurred())
 				DeferCleanup(r.close)
 				c = &client{rig: r}
-				Expect(r.node.do(func() error { return m.prepare(ctx) })).To(Succeed())
+				Expect(r.node.do(func() (err error) {
+					start, err = m.open(ctx)
+					return err
+				})).To(Succeed())
 			})
 
 			for _, example := range cases {
 				It(example.Name, func(ctx SpecContext) {
 					_, changes := example.Table()
-					apply(ctx, c.rig, m, example.Settings, changes)
+					Expect(c.node.do(func() error { return start(example.Settings).Apply(ctx, changes) })).To(Succeed())
 					Expect(c.checkAll(example, true)).To(Succeed())
 				})
 			}
@@ -100,24 +101,13 @@ var _ = Describe("Packets", func() {
 				for round := range 4 {
 					random := randomCase(r)
 					_, changes := random.Table()
-					apply(ctx, c.rig, m, random.Settings, changes)
+					Expect(c.node.do(func() error { return start(random.Settings).Apply(ctx, changes) })).To(Succeed())
 					Expect(c.checkAll(random, false)).To(Succeed(), "seed %d, round %d", seed, round)
 				}
 			})
 		})
 	}
 })
-
-func apply(ctx context.Context, r *rig, m mode, settings scenario.Settings, changes []forwarding.Change) {
-	GinkgoHelper()
-	Expect(r.node.do(func() error {
-		e, err := m.start(ctx, settings)
-		if err != nil {
-			return err
-		}
-		return e.Apply(ctx, changes)
-	})).To(Succeed())
-}
 
 // checkAll sends the packets of a case, in both families, several at a time.
 func (c *client) checkAll(example *scenario.Case, seeAll bool) error {
@@ -134,7 +124,7 @@ func (c *client) checkAll(example *scenario.Case, seeAll bool) error {
 	var wrong []error
 	var mu sync.Mutex
 	var workers sync.WaitGroup
-	for range 8 {
+	for range 64 {
 		workers.Go(func() {
 			for p := range queue {
 				if err := c.check(p, seeAll); err != nil {
