@@ -138,7 +138,7 @@ type SyncStatus struct {
 	// +optional
 	Rules *int32 `json:"rules,omitempty"`
 
-	// lastSyncTime is when the kernel was last written or verified to be right.
+	// lastSyncTime is when the kernel was last written. It is no heartbeat: nothing is written where nothing changes.
 	// +optional
 	LastSyncTime metav1.Time `json:"lastSyncTime,omitzero"`
 

@@ -240,6 +240,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		repaired, err = l.engine.Verify(ctx)
 		l.state.repairs += repaired.Chains + repaired.Jumps
 		l.report.verified(repaired.Chains + repaired.Jumps)
+		written.Add(repaired)
 	}
 	if ctx.Err() != nil {
 		return outcome{next: idle}
@@ -263,9 +264,11 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		l.verifyAt = now.Add(l.plan.pace.fullInterval)
 	}
 	var took time.Duration
-	if written.Bytes > 0 || verify || l.state.lastSync.IsZero() {
+	if wrote := written != (iptables.Written{}) || l.state.lastSync.IsZero(); wrote || verify {
 		took = now.Sub(start)
-		l.state.lastSync = now
+		if wrote {
+			l.state.lastSync = now
+		}
 	}
 	if !batch.Since.IsZero() {
 		l.state.latency = now.Sub(batch.Since)

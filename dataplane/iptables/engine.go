@@ -25,7 +25,8 @@ type Written struct {
 	Jumps int
 }
 
-func (w *Written) add(v Written) {
+// Add adds what another call has done.
+func (w *Written) Add(v Written) {
 	w.Chains += v.Chains
 	w.Bytes += v.Bytes
 	w.Jumps += v.Jumps
@@ -83,7 +84,7 @@ func (e *Engine) each(do func(*engine) (Written, error)) (Written, error) {
 	var errs []error
 	for _, f := range e.families {
 		w, err := do(f)
-		all.add(w)
+		all.Add(w)
 		errs = append(errs, err)
 	}
 	return all, errors.Join(errs...)

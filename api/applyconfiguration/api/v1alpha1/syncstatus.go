@@ -17,7 +17,7 @@ type SyncStatusApplyConfiguration struct {
 	Endpoints *int32 `json:"endpoints,omitempty"`
 	// rules is the number of rules in the kernel, in all tables and families.
 	Rules *int32 `json:"rules,omitempty"`
-	// lastSyncTime is when the kernel was last written or verified to be right.
+	// lastSyncTime is when the kernel was last written. It is no heartbeat: nothing is written where nothing changes.
 	LastSyncTime *v1.Time `json:"lastSyncTime,omitempty"`
 	// programmingLatencyMilliseconds is the time from the last change that was seen to the kernel following it.
 	ProgrammingLatencyMilliseconds *int32 `json:"programmingLatencyMilliseconds,omitempty"`
