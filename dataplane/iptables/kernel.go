@@ -155,6 +155,12 @@ func (t *tools) cleanup(ctx context.Context) error {
 	return nil
 }
 
+// jumpsToOurs says whether a rule, as iptables-save prints it, ends in a jump to a chain of ours. A comment may say so too.
 func jumpsToOurs(rule string) bool {
-	return strings.Contains(rule, " -j "+prefix) || strings.Contains(rule, " -g "+prefix)
+	words := strings.Fields(rule)
+	if len(words) < 2 {
+		return false
+	}
+	option, target := words[len(words)-2], words[len(words)-1]
+	return (option == "-j" || option == "-g") && strings.HasPrefix(target, prefix) && !strings.HasSuffix(target, `"`)
 }
