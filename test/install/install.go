@@ -62,17 +62,26 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Installat
 	return i, nil
 }
 
+// OperatorProcess is an operator as StartOperator starts it, for whoever wants to start another one.
+func (i *Installation) OperatorProcess(ctx context.Context) (cluster.ProcessSpec, error) {
+	kubeconfig, err := i.cluster.ServiceAccountKubeconfig(ctx, Namespace, operatorAccount)
+	if err != nil {
+		return cluster.ProcessSpec{}, err
+	}
+	return cluster.ProcessSpec{
+		Path: i.program("operator"),
+		Args: []string{"--kubeconfig=" + kubeconfig, "--agent=external", "--leader-elect", "--leader-elect-namespace=" + Namespace,
+			fmt.Sprintf("-v=%d", i.options.Verbosity)},
+	}, nil
+}
+
 // StartOperator starts the operator, beside the control plane.
 func (i *Installation) StartOperator(ctx context.Context) error {
-	kubeconfig, err := i.cluster.ServiceAccountKubeconfig(ctx, Namespace, operatorAccount)
+	spec, err := i.OperatorProcess(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := i.cluster.ControlPlane().Start(cluster.ProcessSpec{
-		Path: i.program("operator"),
-		Args: []string{"--kubeconfig=" + kubeconfig, "--agent=external", "--leader-elect-namespace=" + Namespace,
-			fmt.Sprintf("-v=%d", i.options.Verbosity)},
-	})
+	p, err := i.cluster.ControlPlane().Start(spec)
 	if err != nil {
 		return fmt.Errorf("starting the operator: %w", err)
 	}

@@ -75,5 +75,5 @@ func AddressOf(ctx context.Context, c *cluster.Cluster, service, port string) (A
 			}, nil
 		}
 	}
-	return Address{}, fmt.Errorf("Service %s has no dual-stack port %q", service, port)
+	return Address{}, fmt.Errorf("no dual-stack port %q in Service %s", port, service)
 }
