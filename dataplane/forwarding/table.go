@@ -106,10 +106,7 @@ func (t *Table) release(name types.NamespacedName, ports []*ServicePort) []Key {
 				delete(t.holders, key)
 				released = append(released, key)
 			} else {
-				t.waiting[key] = slices.DeleteFunc(t.waiting[key], func(id PortID) bool { return id == p.ID })
-				if len(t.waiting[key]) == 0 {
-					delete(t.waiting, key)
-				}
+				t.stopWaiting(key, p.ID)
 			}
 		}
 	}
@@ -121,9 +118,17 @@ func (t *Table) claim(key Key, id PortID) {
 	switch {
 	case !held:
 		t.holders[key] = id
+		t.stopWaiting(key, id) // it may have waited for another port of its own Service
 	case holder != id && !slices.Contains(t.waiting[key], id):
 		t.waiting[key] = append(t.waiting[key], id)
 		slices.SortFunc(t.waiting[key], t.order)
+	}
+}
+
+func (t *Table) stopWaiting(key Key, id PortID) {
+	t.waiting[key] = slices.DeleteFunc(t.waiting[key], func(waiting PortID) bool { return waiting == id })
+	if len(t.waiting[key]) == 0 {
+		delete(t.waiting, key)
 	}
 }
 
