@@ -94,7 +94,7 @@ func (e *Engine) each(do func(*engine) (Written, error)) (Written, error) {
 func (e *Engine) Rules() int {
 	n := 0
 	for _, f := range e.families {
-		n += f.nat.rules() + f.filter.rules()
+		n += f.nat.rules + f.filter.rules
 	}
 	return n
 }

@@ -14,6 +14,8 @@ type ruleset struct {
 	seed  maphash.Seed
 	// kernel has every chain of ours that the kernel holds.
 	kernel map[string]summary
+	// rules is how many rules they have together.
+	rules int
 	// pending has the chains that are to be written, or removed where the chain is nil.
 	pending map[string]*chain
 }
@@ -40,9 +42,10 @@ func (s *ruleset) summarize(rules []string) summary {
 
 // found tells the ruleset what the kernel holds.
 func (s *ruleset) found(chains map[string][]string) {
-	s.kernel = make(map[string]summary, len(chains))
+	s.kernel, s.rules = make(map[string]summary, len(chains)), 0
 	for name, rules := range chains {
 		s.kernel[name] = s.summarize(rules)
+		s.rules += len(rules)
 	}
 }
 
@@ -102,21 +105,15 @@ func (s *ruleset) script(b *bytes.Buffer) {
 // written tells the ruleset that the script went through.
 func (s *ruleset) written() {
 	for name, c := range s.pending {
+		s.rules -= s.kernel[name].rules
 		if c == nil {
 			delete(s.kernel, name)
 		} else {
 			s.kernel[name] = s.summarize(c.rules)
+			s.rules += len(c.rules)
 		}
 	}
 	clear(s.pending)
-}
-
-func (s *ruleset) rules() int {
-	n := 0
-	for _, c := range s.kernel {
-		n += c.rules
-	}
-	return n
 }
 
 // dump is a table as iptables-save prints it: chains and their rules, each without "-A NAME".
