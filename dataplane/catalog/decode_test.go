@@ -16,10 +16,12 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 )
 
-// comparable lets cmp compare addresses and networks.
-var comparable = cmp.Options{
-	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
-	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+// withAddresses lets cmp compare addresses and networks.
+func withAddresses() cmp.Options {
+	return cmp.Options{
+		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+	}
 }
 
 func service(change func(*corev1.Service)) *corev1.Service {
@@ -187,7 +189,7 @@ func TestDecodeService(t *testing.T) {
 			if len(b.Entries) != 1 {
 				t.Fatalf("entries %v, want one", names(b))
 			}
-			if diff := cmp.Diff(decoded(tc.want), b.Entries[0].Service, comparable); diff != "" {
+			if diff := cmp.Diff(decoded(tc.want), b.Entries[0].Service, withAddresses()); diff != "" {
 				t.Errorf("Service (-want +got):\n%s", diff)
 			}
 			expectProblems(t, tc.problems, b.Problems)
@@ -276,7 +278,7 @@ func TestDecodeSlice(t *testing.T) {
 			if len(b.Entries) != 1 || len(b.Entries[0].Slices) != 1 {
 				t.Fatalf("entries %v, want one with one slice", b.Entries)
 			}
-			if diff := cmp.Diff(want, b.Entries[0].Slices[0], comparable); diff != "" {
+			if diff := cmp.Diff(want, b.Entries[0].Slices[0], withAddresses()); diff != "" {
 				t.Errorf("slice (-want +got):\n%s", diff)
 			}
 			expectProblems(t, tc.problems, b.Problems)
@@ -326,7 +328,7 @@ func TestWorld(t *testing.T) {
 		},
 		ServiceCIDRs: prefixes("172.29.0.0/16", "172.30.0.0/16", "fd00:30::/112"),
 	}
-	if diff := cmp.Diff(want, b.World, comparable); diff != "" {
+	if diff := cmp.Diff(want, b.World, withAddresses()); diff != "" {
 		t.Errorf("world (-want +got):\n%s", diff)
 	}
 	if !b.WorldChanged {

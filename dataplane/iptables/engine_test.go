@@ -87,6 +87,19 @@ var _ = Describe("An engine", func() {
 				expectStable(ctx, w)
 			})
 		}
+		for _, name := range []string{"one backend", "outside, local", "affinity", "affinity, one backend", "100 backends, affinity"} {
+			onBothBackends(name+", on a kernel without the match bpf and without sets", func(ctx context.Context, k *kernel) {
+				k.inFrontOfRestore(`script=$(cat)
+					case "$script" in *"-m bpf"*|*"-m set"*) echo "no such match" >&2; exit 2;; esac
+					printf '%s\n' "$script" | "$real" "$@"`)
+				w := newWorld(scenario.Defaults())
+				for _, line := range kinds()[name] {
+					w.set(line)
+				}
+				expectStable(ctx, w)
+				Expect(k.dump()).NotTo(Or(ContainSubstring("bpf"), ContainSubstring("match-set")))
+			})
+		}
 		pods := func(change func(*iptables.Settings)) func(context.Context, *kernel) {
 			return func(ctx context.Context, _ *kernel) {
 				w := newWorld(scenario.Defaults())

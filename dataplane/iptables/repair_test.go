@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -160,15 +161,8 @@ var _ = Describe("An engine", func() {
 	})
 
 	onBothBackends("recovers from an iptables-restore that fails", func(ctx context.Context, k *kernel) {
-		// A program in front of the real one that can be told to fail.
-		dir := GinkgoT().TempDir()
-		refuse := filepath.Join(dir, "refuse")
-		for _, family := range []string{"iptables", "ip6tables"} {
-			name := family + "-" + string(k.backend) + "-restore"
-			script := "#!/bin/sh\nif [ -e " + refuse + " ]; then echo \"$0: the lock is held\" >&2; exit 4; fi\nPATH=" + os.Getenv("PATH") + " exec " + name + " \"$@\"\n"
-			Expect(os.WriteFile(filepath.Join(dir, name), []byte(script), 0o700)).To(Succeed())
-		}
-		GinkgoT().Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		refuse := filepath.Join(GinkgoT().TempDir(), "refuse")
+		k.inFrontOfRestore(`if [ -e ` + refuse + ` ]; then echo "$0: the lock is held" >&2; exit 4; fi; exec "$real" "$@"`)
 		w := everything()
 		engine := iptables.New(probe(ctx), w.settings)
 		_, err := engine.Apply(ctx, w.all())
@@ -197,6 +191,19 @@ var _ = Describe("An engine", func() {
 		Expect(sorted(after)).To(Equal(sorted(fresh)))
 	})
 })
+
+// inFrontOfRestore puts a shell script in front of iptables-restore and ip6tables-restore, which it finds in $real.
+func (k *kernel) inFrontOfRestore(script string) {
+	GinkgoHelper()
+	dir := GinkgoT().TempDir()
+	for _, family := range []string{"iptables", "ip6tables"} {
+		name := family + "-" + string(k.backend) + "-restore"
+		program, err := exec.LookPath(name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nreal="+program+"\n"+script+"\n"), 0o700)).To(Succeed())
+	}
+	GinkgoT().Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
 
 // counted is a dump in which the order of rules does not matter: a jump that was missing is put first.
 func counted(dump string) map[string]int {

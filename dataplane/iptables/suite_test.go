@@ -86,17 +86,6 @@ func (k *kernel) dump() string {
 	return strings.Join(kept, "\n")
 }
 
-// ours are the lines of a dump that have to do with the package.
-func ours(dump string) []string {
-	var found []string
-	for line := range strings.Lines(dump) {
-		if strings.Contains(line, "SPROXY-") {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found
-}
-
 func probe(ctx context.Context) *iptables.Tools {
 	GinkgoHelper()
 	tools, err := iptables.Probe(ctx)

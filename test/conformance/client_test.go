@@ -165,7 +165,7 @@ func (c *client) sctp(p *scenario.Packet, wait time.Duration) (answer, error) {
 	noted, done := c.servers.expect(tag)
 	defer done()
 	refused := make(chan error, 1)
-	defer func() { _ = conn.Close(); <-refused }()
+	defer func() { _, _ = conn.Close(), <-refused }()
 	_, err = conn.Write(sctpInit(port, p.Destination.Port(), tag))
 	go func() {
 		_, err := conn.Read(make([]byte, 100)) // nothing but errors is ever sent back

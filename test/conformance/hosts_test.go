@@ -3,6 +3,7 @@ package conformance_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -98,9 +99,7 @@ func newRig(ports []uint16) (*rig, error) {
 		// Every rejected packet is told so, however many there are.
 		"ipv4/icmp_ratelimit": "0", "ipv6/icmp/ratelimit": "0",
 	}
-	for key, value := range quiet {
-		forwards[key] = value
-	}
+	maps.Copy(forwards, quiet)
 	r := &rig{}
 	var err error
 	for name, place := range map[string]**host{"pod": &r.pod, "external": &r.external, "endpoints": &r.endpoints, "world": &r.world} {
@@ -146,7 +145,7 @@ func (r *rig) wire() error {
 		// owns are the addresses of the host, anyIP the networks that are local to it as a whole.
 		owns, anyIP []string
 	}{
-		{r.pod, []string{"10.0.0.2/32"}, nil},
+		{r.pod, []string{"10.0.0.2/32"}, []string{"10.99.0.0/16"}}, // many pods
 		{r.external, []string{"203.0.113.2/32", "203.0.113.130/32"}, nil},
 		{r.endpoints, nil, []string{"10.180.0.0/16", "10.0.1.0/24"}},
 		{r.world, nil, nil},

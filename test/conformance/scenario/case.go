@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"bufio"
-	"cmp"
 	"fmt"
 	"io"
 	"net/netip"
@@ -324,7 +323,7 @@ func (s *Settings) Expect(table *forwarding.Table, p *Packet, nodeAddresses []ne
 	if len(o.Backends) == 1 && o.Backends[0].Addr() == p.Source {
 		o.Masquerade = true // a hairpin
 	}
-	slices.SortFunc(o.Backends, func(a, b netip.AddrPort) int { return cmp.Or(a.Compare(b)) })
+	slices.SortFunc(o.Backends, netip.AddrPort.Compare)
 	return o
 }
 
