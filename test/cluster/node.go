@@ -143,6 +143,8 @@ func (c *Cluster) attachNode(node *Node) error {
 
 // dropNode takes a node off the network.
 func (c *Cluster) dropNode(node *Node) error {
+	// First, while the other ends of their connections can still learn of it: an API server that is to end waits for them.
+	node.kill()
 	c.mu.Lock()
 	delete(c.nodes, node.Name)
 	failures := []error{node.deleteRoutes(c.fabric)}
