@@ -92,7 +92,7 @@ spec:
 		write("iptables")
 		_, err = node.Start(spec)
 		Expect(err).NotTo(HaveOccurred())
-		Eventually(asking(ctx, node.Host, "tcp", address(ctx, "web", 80, ipv4))).Should(Succeed())
+		Eventually(asking(ctx, node.Host, address(ctx, "web", 80, ipv4))).Should(Succeed())
 		answer(ctx, world.Outside(), "udp", ipv6.on(node.Host, 30053))
 		Expect(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)()).To(BeElementOf("absent", "not observed"))
 	})

@@ -126,7 +126,7 @@ var _ = Describe("A full comparison with the kernel", func() {
 			}
 		}
 		for _, name := range []string{nft, legacy} {
-			Eventually(asking(ctx, pods["client-"+name].Host, "tcp", address(ctx, "web", 80, ipv4))).
+			Eventually(asking(ctx, pods["client-"+name].Host, address(ctx, "web", 80, ipv4))).
 				WithTimeout(20 * time.Second).Should(Succeed())
 			Eventually(metricsOf(ctx, name)).Should(MatchRegexp(`(?m)^serviceproxy_drift_repairs_total [1-9]`))
 		}

@@ -113,12 +113,12 @@ func answer(ctx context.Context, from *cluster.Host, network, to string) cluster
 	return reply
 }
 
-// asking asks whenever it is called, for Eventually and Consistently.
-func asking(ctx context.Context, from *cluster.Host, network, to string) func() error {
+// asking asks over TCP whenever it is called, for Eventually.
+func asking(ctx context.Context, from *cluster.Host, to string) func() error {
 	return func() error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 		defer cancel()
-		_, err := from.Ask(ctx, network, to)
+		_, err := from.Ask(ctx, "tcp", to)
 		return err
 	}
 }

@@ -123,7 +123,7 @@ spec:
   ports: [{name: http, port: 80, targetPort: http}]
 `)
 		to := address(ctx, "sticky", 80, f)
-		Eventually(asking(ctx, client, "tcp", to)).Should(Succeed())
+		Eventually(asking(ctx, client, to)).Should(Succeed())
 		first := answer(ctx, client, "tcp", to).Pod
 		for range 20 {
 			Expect(answer(ctx, client, "tcp", to).Pod).To(Equal(first))

@@ -66,7 +66,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=30s", "spc", "--all")
 	Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
 	for _, node := range world.Nodes() {
-		Eventually(asking(ctx, node.Host, "tcp", address(ctx, "solo", 80, ipv6))).Should(Succeed())
+		Eventually(asking(ctx, node.Host, address(ctx, "solo", 80, ipv6))).Should(Succeed())
 	}
 })
 

@@ -90,7 +90,7 @@ endpoints:
 - addresses: [10.96.200.200]
 - addresses: ["`+pods["web-nft-1"].IPv4.String()+`"]
 `)
-		Eventually(asking(ctx, pods["client-nft"].Host, "tcp", address(ctx, "odd", 80, ipv4))).Should(Succeed())
+		Eventually(asking(ctx, pods["client-nft"].Host, address(ctx, "odd", 80, ipv4))).Should(Succeed())
 		for range 10 {
 			Expect(answer(ctx, pods["client-nft"].Host, "tcp", address(ctx, "odd", 80, ipv4)).Pod).To(Equal("web-nft-1"))
 		}
@@ -113,7 +113,7 @@ spec:
 		}
 		from := pods["client-nft"].Host
 		applyForNow(ctx, service("first", "solo"))
-		Eventually(asking(ctx, from, "tcp", shared+":80")).Should(Succeed())
+		Eventually(asking(ctx, from, shared+":80")).Should(Succeed())
 		applyForNow(ctx, service("second", "web"))
 		Eventually(events(ctx, "second")).Should(And(ContainSubstring(shared), ContainSubstring("default/first")))
 		for range 10 {
