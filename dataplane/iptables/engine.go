@@ -124,7 +124,7 @@ type tree struct {
 	addressNibbles int
 	rules          func(f frontend, match string) []string
 	// otherwise ends every chain of the tree.
-	otherwise string
+	otherwise []string
 }
 
 // frontend is a frontend and the Service port that it leads to.
@@ -145,14 +145,14 @@ func newEngine(t tools, settings Settings) *engine {
 	forward := func(f frontend, match string) []string { return e.render.frontend(f.port, f.Frontend, match) }
 	closed := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, false) }
 	closedInRange := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, true) }
-	newTree := func(name string, nibbles int, rules func(frontend, string) []string, otherwise string) *tree {
+	newTree := func(name string, nibbles int, rules func(frontend, string) []string, otherwise []string) *tree {
 		return &tree{dispatch.New[frontend](), name, nibbles, rules, otherwise}
 	}
-	e.addresses = newTree(chainAddresses, nibbles, forward, "")
-	e.nodePorts = newTree(chainNodePorts, 0, forward, "")
-	e.inRange = newTree(chainRange, nibbles, closedInRange, t.reject)
-	e.closed = newTree(chainClosed, nibbles, closed, "")
-	e.closedPorts = newTree(chainClosedPorts, 0, closed, "")
+	e.addresses = newTree(chainAddresses, nibbles, forward, nil)
+	e.nodePorts = newTree(chainNodePorts, 0, forward, nil)
+	e.inRange = newTree(chainRange, nibbles, closedInRange, t.refuseAll())
+	e.closed = newTree(chainClosed, nibbles, closed, nil)
+	e.closedPorts = newTree(chainClosedPorts, 0, closed, nil)
 	return e
 }
 
@@ -259,9 +259,7 @@ func (r *renderer) flush(t *tree, s *ruleset) {
 			comment := fmt.Sprintf("%s %s", entry.Value.port.ID, entry.Value.Kind)
 			c.rules = append(c.rules, t.rules(*entry.Value, r.match(entry.Key, t.addressNibbles, comment))...)
 		}
-		if t.otherwise != "" {
-			c.rules = append(c.rules, t.otherwise)
-		}
+		c.rules = append(c.rules, t.otherwise...)
 		s.want(c)
 	})
 }

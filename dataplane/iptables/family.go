@@ -5,14 +5,15 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables/dispatch"
 )
 
 // family is what differs between iptables and ip6tables.
 type family struct {
 	ipv6 bool
-	// reject is the answer that tells a client of any protocol that nobody listens.
-	reject string
+	// unreachable is the answer of ICMP that tells a client that nobody listens.
+	unreachable string
 	// hairpin is classic BPF that accepts a packet whose source is its destination (bpf(4); the match sees the packet
 	// from its IP header on).
 	hairpin  string
@@ -23,7 +24,7 @@ func families() []family { return []family{ipv4(), ipv6()} }
 
 func ipv4() family {
 	return family{
-		reject: " -j REJECT --reject-with icmp-port-unreachable",
+		unreachable: " -j REJECT --reject-with icmp-port-unreachable",
 		// ld [12]; tax; ld [16]; jne x, fail; ret 65535; ret 0
 		hairpin:  "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0",
 		loopback: "127.0.0.0/8",
@@ -32,10 +33,10 @@ func ipv4() family {
 
 func ipv6() family {
 	return family{
-		ipv6:     true,
-		reject:   " -j REJECT --reject-with icmp6-port-unreachable",
-		hairpin:  hairpinIPv6(),
-		loopback: "::1/128",
+		ipv6:        true,
+		unreachable: " -j REJECT --reject-with icmp6-port-unreachable",
+		hairpin:     hairpinIPv6(),
+		loopback:    "::1/128",
 	}
 }
 
@@ -51,6 +52,21 @@ func hairpinIPv6() string {
 	}
 	code = append(code, "6 0 0 65535", "6 0 0 0")
 	return fmt.Sprintf("%d,%s", len(code), strings.Join(code, ","))
+}
+
+// refuse is the answer to a client of a protocol that nobody listens. A client of TCP gets a reset, as from any host:
+// Linux passes over an answer of ICMP that comes while the connecting process is still in the system call, which from the
+// node itself is always, and the client would learn of it a second later.
+func (f family) refuse(p forwarding.Protocol) string {
+	if p == forwarding.TCP {
+		return " -j REJECT --reject-with tcp-reset"
+	}
+	return f.unreachable
+}
+
+// refuseAll is refuse for packets of any protocol.
+func (f family) refuseAll() []string {
+	return []string{" -p tcp" + f.refuse(forwarding.TCP), f.unreachable}
 }
 
 func (f family) addressNibbles() int { return dispatch.AddressNibbles(f.ipv6) }

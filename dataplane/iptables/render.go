@@ -143,7 +143,7 @@ func (r *renderer) closed(f *forwarding.Frontend, match string, inRange bool) []
 	case inRange:
 		return nil
 	}
-	return []string{match + r.reject}
+	return []string{match + r.refuse(f.Key.Protocol)}
 }
 
 // chains renders the chains that belong to one Service port.
