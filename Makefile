@@ -103,9 +103,11 @@ test: deps controlplane build ## Run every test of every module.
 		(cd "$$module" && $(test-env) $(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
 
 .PHONY: bench
-bench: deps controlplane build ## Run every benchmark.
+bench: deps controlplane ## Run every benchmark; those of rules and packets beside kube-proxy, with a table at the end.
+	@$(GO) run ./test/cluster/build --kube-proxy
 	$(call say,running every benchmark)
-	@$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) ./...
+	@$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
+	@$(GO) test -run '^$$' -bench . -timeout $(TEST_TIMEOUT) ./test/bench
 
 ##@ Try it
 

@@ -14,6 +14,7 @@ declare -rA packages=(
   [ip]=iproute2
   [nft]=nftables
   [modprobe]=kmod
+  [strace]=strace
 )
 
 # Some shells of ordinary users lack the directories these programs live in.
