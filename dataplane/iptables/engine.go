@@ -236,7 +236,7 @@ func (e *engine) flush() {
 	for _, t := range e.filterTrees() {
 		e.render.flush(t, e.filter)
 	}
-	for _, c := range e.render.fixedNAT() {
+	for _, c := range e.render.fixedNAT(e.nodePorts.Len() > 0) {
 		e.nat.want(c)
 	}
 	for _, c := range e.render.fixedFilter(e.closed.Len() > 0, e.closedPorts.Len() > 0, e.healthPorts) {

@@ -11,8 +11,8 @@ func (r *renderer) marksOffCluster() bool {
 	return r.settings.MasqueradeAll || r.settings.DetectsPods(r.ipv6)
 }
 
-// fixedNAT renders the chains of table nat that do not depend on Services.
-func (r *renderer) fixedNAT() []chain {
+// fixedNAT renders the chains of table nat that are always there. A tree without entries is not asked.
+func (r *renderer) fixedNAT(anyNodePort bool) []chain {
 	offCluster := chain{name: chainOffCluster}
 	services := chain{name: chainServices}
 	if r.marksOffCluster() {
@@ -27,8 +27,10 @@ func (r *renderer) fixedNAT() []chain {
 		}
 	}
 	services.rules = append(services.rules, " -j "+chainAddresses)
-	for _, match := range r.isNodePortAddress() {
-		services.rules = append(services.rules, match+" -j "+chainNodePorts)
+	if anyNodePort {
+		for _, match := range r.isNodePortAddress() {
+			services.rules = append(services.rules, match+" -j "+chainNodePorts)
+		}
 	}
 
 	var postrouting []string
