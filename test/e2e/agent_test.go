@@ -20,6 +20,12 @@ import (
 
 // fetch gets a page of a server from a host.
 func fetch(ctx context.Context, from *cluster.Host, url string) (status int, body string, err error) {
+	status, _, body, err = fetchAll(ctx, from, url)
+	return status, body, err
+}
+
+// fetchAll is fetch, with the headers of the answer.
+func fetchAll(ctx context.Context, from *cluster.Host, url string) (status int, headers http.Header, body string, err error) {
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -28,15 +34,15 @@ func fetch(ctx context.Context, from *cluster.Host, url string) (status int, bod
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return 0, "", fmt.Errorf("making the request: %w", err)
+		return 0, nil, "", fmt.Errorf("making the request: %w", err)
 	}
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
-		return 0, "", fmt.Errorf("fetching: %w", err)
+		return 0, nil, "", fmt.Errorf("fetching: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(response.Body)
-	return response.StatusCode, string(text), err
+	return response.StatusCode, response.Header, string(text), err
 }
 
 // metricsOf reads the metrics of the agent on a node.
