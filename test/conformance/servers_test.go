@@ -124,6 +124,10 @@ func (s *servers) udp4(name string, port uint16) error {
 		return err
 	}
 	p := ipv4.NewPacketConn(conn)
+	// Before the first packet is read: a client may be asking already.
+	if err := p.SetControlMessage(ipv4.FlagDst, true); err != nil {
+		return errors.Join(err, conn.Close())
+	}
 	s.start(conn, func() error {
 		_, info, remote, err := p.ReadFrom(make([]byte, 16))
 		if err != nil {
@@ -134,7 +138,7 @@ func (s *servers) udp4(name string, port uint16) error {
 			&ipv4.ControlMessage{Src: info.Dst}, remote)
 		return err
 	})
-	return p.SetControlMessage(ipv4.FlagDst, true)
+	return nil
 }
 
 func (s *servers) udp6(name string, port uint16) error {
@@ -144,6 +148,10 @@ func (s *servers) udp6(name string, port uint16) error {
 		return err
 	}
 	p := ipv6.NewPacketConn(conn)
+	// Before the first packet is read: a client may be asking already.
+	if err := p.SetControlMessage(ipv6.FlagDst, true); err != nil {
+		return errors.Join(err, conn.Close())
+	}
 	s.start(conn, func() error {
 		_, info, remote, err := p.ReadFrom(make([]byte, 16))
 		if err != nil {
@@ -154,7 +162,7 @@ func (s *servers) udp6(name string, port uint16) error {
 			&ipv6.ControlMessage{Src: info.Dst}, remote)
 		return err
 	})
-	return p.SetControlMessage(ipv6.FlagDst, true)
+	return nil
 }
 
 func (s *servers) sctp4(name string) error {
@@ -163,6 +171,10 @@ func (s *servers) sctp4(name string) error {
 		return err
 	}
 	p := ipv4.NewPacketConn(conn)
+	// Before the first packet is read: a client may be asking already.
+	if err := p.SetControlMessage(ipv4.FlagDst, true); err != nil {
+		return errors.Join(err, conn.Close())
+	}
 	s.start(conn, func() error {
 		packet := make([]byte, 128)
 		n, info, remote, err := p.ReadFrom(packet)
@@ -171,7 +183,7 @@ func (s *servers) sctp4(name string) error {
 		}
 		return err
 	})
-	return p.SetControlMessage(ipv4.FlagDst, true)
+	return nil
 }
 
 func (s *servers) sctp6(name string) error {
@@ -180,6 +192,10 @@ func (s *servers) sctp6(name string) error {
 		return err
 	}
 	p := ipv6.NewPacketConn(conn)
+	// Before the first packet is read: a client may be asking already.
+	if err := p.SetControlMessage(ipv6.FlagDst, true); err != nil {
+		return errors.Join(err, conn.Close())
+	}
 	s.start(conn, func() error {
 		packet := make([]byte, 128)
 		n, info, remote, err := p.ReadFrom(packet)
@@ -188,7 +204,7 @@ func (s *servers) sctp6(name string) error {
 		}
 		return err
 	})
-	return p.SetControlMessage(ipv6.FlagDst, true)
+	return nil
 }
 
 // note delivers a packet to whoever expects its tag.
