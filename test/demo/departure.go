@@ -92,7 +92,8 @@ func (d *demo) podLeaves(ctx context.Context) error {
 func (d *demo) podCrashes(ctx context.Context) error {
 	d.chapter("A pod crashes",
 		"web-3 goes without a word. Who is sent to it before the nodes have followed is lost, with any proxy; nobody after\n"+
-			"that, and no connection to the pods that live on.")
+			"that, and no connection to the pods that live on. (Lost connections are then deleted from conntrack on the nodes:\n"+
+			"a new one with the source port of a lost one would follow it for up to two minutes.)")
 	crowd, err := d.gather(ctx)
 	if err != nil {
 		return err
@@ -104,6 +105,9 @@ func (d *demo) podCrashes(ctx context.Context) error {
 		return err
 	}
 	if err := pause(ctx, time.Second); err != nil {
+		return err
+	}
+	if err := traffic.Forget(ctx, d.cluster, pod); err != nil {
 		return err
 	}
 	settling := crowd.take()

@@ -125,6 +125,9 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 		}
 		Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
 		goesOn(ctx, 500*time.Millisecond)
+		for _, guest := range guests {
+			Expect(traffic.Forget(ctx, world, guest)).To(Succeed())
+		}
 		crowd.take()
 		goesOn(ctx, time.Second)
 		crowd.isUndisturbed("crash-1", "crash-2")
