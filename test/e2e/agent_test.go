@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -36,7 +37,7 @@ func fetchAll(ctx context.Context, from *cluster.Host, url string) (status int, 
 	if err != nil {
 		return 0, nil, "", fmt.Errorf("making the request: %w", err)
 	}
-	response, err := (&http.Client{Transport: transport}).Do(request)
+	response, err := (&http.Client{Transport: transport, Timeout: 5 * time.Second}).Do(request)
 	if err != nil {
 		return 0, nil, "", fmt.Errorf("fetching: %w", err)
 	}
