@@ -71,9 +71,10 @@ func (r *renderer) fixedFilter(anyClosed, anyClosedPort bool, healthPorts []uint
 		" -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
 
 	input := chain{name: chainInput}
-	if r.localhostNodePorts() {
-		// With route_localnet the kernel takes packets for 127.0.0.0/8 from the network (CVE-2020-8558); only those
-		// that are replies to, or were translated by, this node may come in.
+	if !r.ipv6 {
+		// With route_localnet, which stays set when node ports at 127.0.0.1 are closed again, the kernel takes packets for
+		// 127.0.0.0/8 from the network (CVE-2020-8558); only those that are replies to, or were translated by, this node
+		// may come in.
 		input.rules = append(input.rules, fmt.Sprintf(" ! -s %s -d %s -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
 			r.loopback, r.loopback))
 	}
