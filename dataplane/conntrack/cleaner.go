@@ -51,7 +51,7 @@ func (c *Cleaner) Flush(ctx context.Context, view View) (deleted int, err error)
 	if !c.pending.all && len(c.pending.noted) == 0 {
 		return 0, nil
 	}
-	nodePorts, err := view.addressesWithNodePorts()
+	node, err := view.nodeAddresses()
 	if err != nil {
 		return 0, err
 	}
@@ -60,7 +60,7 @@ func (c *Cleaner) Flush(ctx context.Context, view View) (deleted int, err error)
 		return 0, err
 	}
 	defer k.close()
-	judge := &judge{View: view, keys: c.pending, nodePorts: nodePorts}
+	judge := &judge{View: view, keys: c.pending, node: node}
 	for _, ipv6 := range []bool{false, true} {
 		n, err := c.clean(ctx, k, ipv6, judge)
 		deleted += n
@@ -144,13 +144,13 @@ func (c *Cleaner) cleanBy(ctx context.Context, k *kernel, f filter, judge *judge
 	return deleted, nil
 }
 
-// addressesWithNodePorts are the addresses of this node that have node ports.
-func (v *View) addressesWithNodePorts() (map[netip.Addr]struct{}, error) {
+// nodeAddresses are the addresses of this node, true where they have node ports.
+func (v *View) nodeAddresses() (map[netip.Addr]bool, error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, fmt.Errorf("listing the addresses of this node: %w", err)
 	}
-	found := make(map[netip.Addr]struct{}, len(addrs))
+	found := make(map[netip.Addr]bool, len(addrs))
 	for _, a := range addrs {
 		prefix, ok := a.(*net.IPNet)
 		if !ok {
@@ -159,8 +159,8 @@ func (v *View) addressesWithNodePorts() (map[netip.Addr]struct{}, error) {
 		addr, ok := netip.AddrFromSlice(prefix.IP)
 		addr = addr.Unmap()
 		within := func(p netip.Prefix) bool { return p.Contains(addr) }
-		if ok && (v.NodePortAddresses == nil || slices.ContainsFunc(v.NodePortAddresses, within)) {
-			found[addr] = struct{}{}
+		if ok {
+			found[addr] = v.NodePortAddresses == nil || slices.ContainsFunc(v.NodePortAddresses, within)
 		}
 	}
 	return found, nil

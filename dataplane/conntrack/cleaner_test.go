@@ -293,6 +293,28 @@ var _ = Describe("Cleaner", func() {
 		Expect(flows()).To(ConsistOf(notOurs))
 	})
 
+	It("ends flows of node ports where those are closed", func(ctx context.Context) {
+		const second = "192.168.1.2"
+		Expect(enterNamespace(netip.MustParseAddr(p.node), netip.MustParseAddr(second))).To(Succeed())
+		proxy := newProxy(p.serviceCIDR)
+		proxy.update(svc.Name, svc, slice(endpoint(p.serving)))
+		Expect(proxy.flush(ctx)).To(BeZero())
+		stays := []flow{
+			udp(at(p.node, nodePort), at(p.serving, targetPort)),
+			udp(at(second, nodePort), at(second, nodePort)),
+			udp(at(second, nodePort), at(p.gone, targetPort)), // translated, and not by this Service
+			udp(at(second, strangePort), at(p.serving, targetPort)),
+			udp(at(p.otherNode, nodePort), at(p.serving, targetPort)),
+		}
+		Expect(insert(append(slices.Clone(stays), udp(at(second, nodePort), at(p.serving, targetPort)))...)).To(Succeed())
+		proxy.view.NodePortAddresses = []netip.Prefix{netip.MustParsePrefix(p.node + "/32")}
+		proxy.cleaner.NoteAll()
+		Expect(proxy.flush(ctx)).To(Equal(1))
+		found, err := flows()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(texts(found)).To(ConsistOf(texts(stays)))
+	})
+
 	It("finds the flows of many Services, and no others", func(ctx context.Context) {
 		Expect(enterNamespace()).To(Succeed())
 		proxy := newProxy("172.30.0.0/16")

@@ -35,8 +35,8 @@ type keys struct {
 type judge struct {
 	View
 	keys
-	// nodePorts has the addresses of this node that have node ports.
-	nodePorts map[netip.Addr]struct{}
+	// node has the addresses of this node, true where they have node ports.
+	node map[netip.Addr]bool
 }
 
 // stale says whether a flow is addressed to one of the keys and leads to no endpoint that may serve it. At an address
@@ -52,13 +52,25 @@ func (j *judge) stale(f *flow) bool {
 	}
 	switch holder := j.holder(address, nodePort, onNode); {
 	case holder == nil:
-		return noted || slices.ContainsFunc(j.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(address.Addr) })
+		return noted || j.closed(nodePort, f) ||
+			slices.ContainsFunc(j.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(address.Addr) })
 	case holder.Frontends[0].Otherwise == forwarding.Ignore:
 		return false
 	default:
-		_, serves := slices.BinarySearchFunc(holder.MayServe(), f.from, netip.AddrPort.Compare)
-		return !serves
+		return !serves(holder, f.from)
 	}
+}
+
+// closed says whether a flow came in by a node port, at an address of this node that has none any more.
+func (j *judge) closed(nodePort forwarding.Key, f *flow) bool {
+	open, here := j.node[f.to.Addr()]
+	p := j.Table.Holder(nodePort)
+	return here && !open && f.to != f.from && p != nil && serves(p, f.from)
+}
+
+func serves(p *forwarding.ServicePort, endpoint netip.AddrPort) bool {
+	_, found := slices.BinarySearchFunc(p.MayServe(), endpoint, netip.AddrPort.Compare)
+	return found
 }
 
 // holder is who has the address and port, the node port, or else the whole address; nil when nobody does.
@@ -77,8 +89,7 @@ func (j *judge) keysOf(f *flow) (address, nodePort forwarding.Key, onNode bool) 
 	address = forwarding.Key{Addr: addr, Port: f.to.Port(), Protocol: forwarding.UDP, IPv6: addr.Is6()}
 	nodePort = address
 	nodePort.Addr = netip.Addr{}
-	_, onNode = j.nodePorts[addr]
-	return address, nodePort, onNode
+	return address, nodePort, j.node[addr]
 }
 
 func (k *keys) has(key forwarding.Key) bool {
