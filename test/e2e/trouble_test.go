@@ -119,11 +119,14 @@ spec:
 		for range 10 {
 			Expect(answer(ctx, from, "tcp", shared+":80").Pod).To(Equal("solo"))
 		}
-		answer(ctx, from, "tcp", address(ctx, "second", 80, ipv4))
+		Eventually(asking(ctx, from, address(ctx, "second", 80, ipv4))).Should(Succeed())
 
 		By("handing it over when the first one goes")
 		kubectl(ctx, "delete", "service", "first")
-		Eventually(func() string { return answer(ctx, from, "tcp", shared+":80").Pod }).Should(HavePrefix("web"))
+		Eventually(func() (string, error) {
+			reply, err := from.Ask(ctx, "tcp", shared+":80")
+			return reply.Pod, err
+		}).Should(HavePrefix("web"))
 	})
 })
 
