@@ -39,9 +39,7 @@ type ServiceProxyConfig struct {
 type ServiceProxyConfigSpec struct {
 	// nodeSelector selects the nodes of this pool by their labels. An empty selector ({}) selects every node.
 	// +required
-	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn', 'Exists', 'DoesNotExist'])",message="operator must be In, NotIn, Exists or DoesNotExist",fieldPath=".matchExpressions"
-	// +kubebuilder:validation:XValidation:rule="!has(self.matchExpressions) || self.matchExpressions.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : !has(e.values) || size(e.values) == 0)",message="values are required with In and NotIn and have no meaning with Exists and DoesNotExist",fieldPath=".matchExpressions"
-	NodeSelector *metav1.LabelSelector `json:"nodeSelector,omitempty"`
+	NodeSelector *NodeSelector `json:"nodeSelector,omitempty"`
 
 	// priority decides between several configs that select the same node: the highest has it. 0 when unset.
 	// +optional

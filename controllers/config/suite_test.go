@@ -119,10 +119,14 @@ func applyConfig(
 	ctx context.Context, name string, priority int32, labels map[string]string,
 ) *v1alpha1.ServiceProxyConfig {
 	GinkgoHelper()
+	selector := &v1alpha1.NodeSelector{MatchLabels: map[string]v1alpha1.LabelValue{}}
+	for key, value := range labels {
+		selector.MatchLabels[key] = v1alpha1.LabelValue(value)
+	}
 	created := &v1alpha1.ServiceProxyConfig{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec: v1alpha1.ServiceProxyConfigSpec{
-			NodeSelector:  &metav1.LabelSelector{MatchLabels: labels},
+			NodeSelector:  selector,
 			Priority:      &priority,
 			ProxySettings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPTables},
 		},

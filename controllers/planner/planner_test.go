@@ -231,7 +231,7 @@ func outranked(world planner.World, assignment planner.Assignment) bool {
 	highest := int32(-1)
 	for _, c := range world.Configs {
 		priorities[c.Name] = *c.Spec.Priority
-		selector, err := metav1.LabelSelectorAsSelector(c.Spec.NodeSelector)
+		selector, err := planner.Selector(c.Spec.NodeSelector)
 		if err == nil && selector.Matches(node.Labels) {
 			highest = max(highest, *c.Spec.Priority)
 		}
@@ -299,7 +299,7 @@ func config(name string, priority int32) v1alpha1.ServiceProxyConfig {
 	return v1alpha1.ServiceProxyConfig{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Generation: 1},
 		Spec: v1alpha1.ServiceProxyConfigSpec{
-			NodeSelector:  &metav1.LabelSelector{},
+			NodeSelector:  &v1alpha1.NodeSelector{},
 			Priority:      &priority,
 			ProxySettings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPTables},
 		},

@@ -46,7 +46,7 @@ func newPools(configs []v1alpha1.ServiceProxyConfig) []*pool {
 			shared:   map[string][]string{},
 			lost:     map[string][]string{},
 		}
-		p.selector, p.invalid = metav1.LabelSelectorAsSelector(config.Spec.NodeSelector)
+		p.selector, p.invalid = Selector(config.Spec.NodeSelector)
 		pools = append(pools, p)
 	}
 	slices.SortFunc(pools, func(a, b *pool) int { return cmp.Compare(a.config.Name, b.config.Name) })
@@ -148,4 +148,24 @@ func isReported(object *v1alpha1.ServiceProxyNode, kind string, status metav1.Co
 		return nil
 	}
 	return condition
+}
+
+// Selector returns the labels.Selector of a NodeSelector. The API server refuses those that have none, but an object may
+// be older than that.
+func Selector(s *v1alpha1.NodeSelector) (labels.Selector, error) {
+	if s == nil {
+		return labels.Nothing(), nil
+	}
+	selector := &metav1.LabelSelector{MatchLabels: map[string]string{}}
+	for key, value := range s.MatchLabels {
+		selector.MatchLabels[key] = string(value)
+	}
+	for _, r := range s.MatchExpressions {
+		requirement := metav1.LabelSelectorRequirement{Key: r.Key, Operator: r.Operator}
+		for _, value := range r.Values {
+			requirement.Values = append(requirement.Values, string(value))
+		}
+		selector.MatchExpressions = append(selector.MatchExpressions, requirement)
+	}
+	return metav1.LabelSelectorAsSelector(selector)
 }

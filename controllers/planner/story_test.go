@@ -180,7 +180,7 @@ func (s *story) config(name string, words []string) {
 		config.Status.ObservedGeneration = -1
 	}
 	spec := v1alpha1.ServiceProxyConfigSpec{
-		NodeSelector:  &metav1.LabelSelector{},
+		NodeSelector:  &v1alpha1.NodeSelector{},
 		ProxySettings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPTables},
 	}
 	for _, word := range words {
@@ -203,12 +203,12 @@ func (s *story) config(name string, words []string) {
 	s.configs[name] = config
 }
 
-func selector(text string) *metav1.LabelSelector {
+func selector(text string) *v1alpha1.NodeSelector {
 	if text == "!" {
-		return &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "role", Operator: "Is"}}}
+		return &v1alpha1.NodeSelector{MatchExpressions: []v1alpha1.NodeSelectorRequirement{{Key: "role", Operator: "Is"}}}
 	}
 	key, value, _ := strings.Cut(text, "=")
-	return &metav1.LabelSelector{MatchLabels: map[string]string{key: value}}
+	return &v1alpha1.NodeSelector{MatchLabels: map[string]v1alpha1.LabelValue{key: v1alpha1.LabelValue(value)}}
 }
 
 func (s *story) number(text string) int32 {

@@ -76,6 +76,8 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPTablesBackend
   scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.LabelValue
+  scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.LocalTraffic
   map:
     fields:
@@ -148,6 +150,35 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: localhost
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Switch
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodeSelector
+  map:
+    fields:
+    - name: matchExpressions
+      type:
+        list:
+          elementType:
+            namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodeSelectorRequirement
+          elementRelationship: atomic
+    - name: matchLabels
+      type:
+        map:
+          elementType:
+            namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.LabelValue
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodeSelectorRequirement
+  map:
+    fields:
+    - name: key
+      type:
+        scalar: string
+    - name: operator
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
+    - name: values
+      type:
+        list:
+          elementType:
+            namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.LabelValue
+          elementRelationship: atomic
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ServiceProxyConfig
   map:
     fields:
@@ -185,7 +216,7 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodePorts
     - name: nodeSelector
       type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodeSelector
     - name: priority
       type:
         scalar: numeric
@@ -363,38 +394,8 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
-- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector
-  map:
-    fields:
-    - name: matchExpressions
-      type:
-        list:
-          elementType:
-            namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
-          elementRelationship: atomic
-    - name: matchLabels
-      type:
-        map:
-          elementType:
-            scalar: string
-    elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
   scalar: string
-- name: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorRequirement
-  map:
-    fields:
-    - name: key
-      type:
-        scalar: string
-    - name: operator
-      type:
-        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelectorOperator
-    - name: values
-      type:
-        list:
-          elementType:
-            scalar: string
-          elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.ManagedFieldsEntry
   map:
     fields:

@@ -4,7 +4,6 @@ package v1alpha1
 
 import (
 	apiv1alpha1 "github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
-	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
 // ServiceProxyConfigSpecApplyConfiguration represents a declarative configuration of the ServiceProxyConfigSpec type for use
@@ -13,7 +12,7 @@ import (
 // ServiceProxyConfigSpec selects nodes and says how Services are programmed on them.
 type ServiceProxyConfigSpecApplyConfiguration struct {
 	// nodeSelector selects the nodes of this pool by their labels. An empty selector ({}) selects every node.
-	NodeSelector *v1.LabelSelectorApplyConfiguration `json:"nodeSelector,omitempty"`
+	NodeSelector *NodeSelectorApplyConfiguration `json:"nodeSelector,omitempty"`
 	// priority decides between several configs that select the same node: the highest has it. 0 when unset.
 	Priority                        *int32 `json:"priority,omitempty"`
 	ProxySettingsApplyConfiguration `json:""`
@@ -28,7 +27,7 @@ func ServiceProxyConfigSpec() *ServiceProxyConfigSpecApplyConfiguration {
 // WithNodeSelector sets the NodeSelector field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the NodeSelector field is set to the value of the last call.
-func (b *ServiceProxyConfigSpecApplyConfiguration) WithNodeSelector(value *v1.LabelSelectorApplyConfiguration) *ServiceProxyConfigSpecApplyConfiguration {
+func (b *ServiceProxyConfigSpecApplyConfiguration) WithNodeSelector(value *NodeSelectorApplyConfiguration) *ServiceProxyConfigSpecApplyConfiguration {
 	b.NodeSelector = value
 	return b
 }
