@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"net/netip"
 	"os/exec"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -97,24 +95,7 @@ var _ = Describe("Packets", func() {
 				})
 			}
 
-			It("of one client go to one backend while its session lasts", func(ctx SpecContext) {
-				sessionsOf := func(seconds int) {
-					example := sessions(seconds)
-					_, changes := example.Table()
-					Expect(c.node.do(func() error { return start(example.Settings).Apply(ctx, changes) })).To(Succeed())
-				}
-				sessionsOf(100)
-				before, err := c.sessions()
-				Expect(err).NotTo(HaveOccurred())
-				Expect(slices.Compact(slices.SortedFunc(maps.Values(before), netip.AddrPort.Compare))).To(HaveLen(2*sessionBackends),
-					"clients are spread over the backends, in both families")
-				Expect(c.sessions()).To(Equal(before), "every client comes back to its backend")
-
-				sessionsOf(1)
-				before, err = c.sessions()
-				Expect(err).NotTo(HaveOccurred())
-				Eventually(c.sessions).WithTimeout(20*time.Second).WithPolling(2*time.Second).ShouldNot(Equal(before), "a session ends")
-			})
+			describeSessions(func() *client { return c }, func(s scenario.Settings) engine { return start(s) })
 
 			It("do what the forwarding table says about random Services", func(ctx SpecContext) {
 				seed := uint64(GinkgoRandomSeed())
@@ -164,41 +145,6 @@ func (c *client) checkAll(example *scenario.Case, seeAll bool) error {
 	workers.Wait()
 	wrong = append(wrong, c.node.do(func() error { return unassign("lo", own) }))
 	return errors.Join(wrong...)
-}
-
-// More clients than a list of xt_recent holds by default, and few enough backends that each gets some.
-const (
-	sessionClients  = 150
-	sessionBackends = 4
-)
-
-// sessions is a Service with session affinity.
-func sessions(seconds int) *scenario.Case {
-	s, err := scenario.ParseService(fmt.Sprintf("svc 172.30.0.41 80 affinity=%d -> 10.0.1.1 10.0.1.2 10.0.1.3 10.0.1.4", seconds))
-	Expect(err).NotTo(HaveOccurred())
-	return &scenario.Case{Settings: scenario.Defaults(), Services: []*scenario.Service{s}}
-}
-
-// sessions sends a packet from each of many pods to that Service, and returns where each went.
-func (c *client) sessions() (map[netip.Addr]netip.AddrPort, error) {
-	reached := map[netip.Addr]netip.AddrPort{}
-	for i := range sessionClients {
-		p := &scenario.Packet{
-			From: scenario.Pod, Source: netip.AddrFrom4([4]byte{10, 99, 0, byte(i)}), Protocol: forwarding.TCP,
-			Destination: netip.MustParseAddrPort("172.30.0.41:80"),
-		}
-		for _, p := range []*scenario.Packet{p, p.Twin()} {
-			a, verdict, err := c.send(p)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", p, err)
-			}
-			if verdict != scenario.Forwarded {
-				return nil, fmt.Errorf("%s: %s", p, verdict)
-			}
-			reached[p.Source] = a.local
-		}
-	}
-	return reached, nil
 }
 
 // randomCase has random Services, and packets whose outcome is read off the forwarding table.
