@@ -182,11 +182,13 @@ func (r *reporter) writeStatus(ctx context.Context, client rest.Interface, nodeN
 func urgent(last, next *snapshot) bool {
 	quiet := func(s *snapshot) v1alpha1.ServiceProxyNodeStatus {
 		status := s.status
-		status.Sync = nil
+		if status.Sync != nil {
+			// That somebody changes our rules is news; how many rules there are is not.
+			status.Sync = &v1alpha1.SyncStatus{Repairs: status.Sync.Repairs}
+		}
 		return status
 	}
-	return last.uid != next.uid || !reflect.DeepEqual(quiet(last), quiet(next)) ||
-		(last.status.Sync == nil) != (next.status.Sync == nil)
+	return last.uid != next.uid || !reflect.DeepEqual(quiet(last), quiet(next))
 }
 
 // apply writes a status by server-side apply. The UID keeps it from landing on the object of a Node of the same name

@@ -30,9 +30,9 @@ var _ = Describe("Services", func() {
 	}
 })
 
-// refusal is how long it may take until a client knows that nobody listens. Kernels limit the rate of ICMP errors, and may
-// get the first one before they can act on it, so a SYN may have to be sent again, a second later.
-const refusal = 2500 * time.Millisecond
+// refusal is how long it may take until a client knows that nobody listens: less than the second after which TCP would
+// send its first packet again.
+const refusal = 900 * time.Millisecond
 
 func describeServices(node string, f family) {
 	var here *cluster.Node
