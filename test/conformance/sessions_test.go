@@ -53,6 +53,10 @@ func describeSessions(c func() *client, start func(scenario.Settings) engine) {
 		Expect(counts).To(HaveLen(2*sessionBackends), "clients are spread over the backends, in both families")
 		Expect(slices.Max(slices.Collect(maps.Values(counts)))).To(BeNumerically(">", 100))
 		Expect(c().sessions(sessionClients)).To(Equal(before))
+
+		By("starting an engine anew")
+		open(ctx, 100)
+		Expect(c().sessions(sessionClients)).To(Equal(before))
 	})
 
 	It("of one client go to one backend as long as it does not pause for longer than the timeout", func(ctx SpecContext) {
