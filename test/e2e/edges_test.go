@@ -48,6 +48,16 @@ func refused(ctx context.Context, from *cluster.Host, to string) {
 	Expect(err).To(MatchError(syscall.ECONNREFUSED))
 }
 
+// answering asks over TCP whenever it is called, and returns which pod answered, for Eventually.
+func answering(ctx context.Context, from *cluster.Host, to string) func() (string, error) {
+	return func() (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		reply, err := from.Ask(ctx, "tcp", to)
+		return reply.Pod, err
+	}
+}
+
 // edge is a Service with its pods in the Service web, and with more of a spec.
 func edge(name string, spec ...string) string {
 	return `
@@ -73,14 +83,14 @@ var _ = Describe("An address of a load balancer that is also one of a node", fun
 		giveAddresses(ctx, "edge", fmt.Sprintf(`{"ip":"%s"}`, node.IPv4), fmt.Sprintf(`{"ip":"%s"}`, node.IPv6))
 		for _, f := range []family{ipv4, ipv6} {
 			for _, from := range []*cluster.Host{world.Outside(), node.Host, other.Host, pods["client-nft"].Host, pods["client-legacy"].Host} {
-				Eventually(func() string { return answer(ctx, from, "tcp", f.on(node.Host, 8088)).Pod }).Should(HavePrefix("web"))
+				Eventually(answering(ctx, from, f.on(node.Host, 8088))).Should(HavePrefix("web"))
 				Expect(answer(ctx, from, "tcp", f.on(node.Host, 9099)).Pod).To(Equal("process"))
 				refused(ctx, from, f.on(node.Host, 9098))
 			}
 		}
 		Expect(configReady(ctx, "default")()).To(Equal("True/AllNodesReady"))
 		kubectl(ctx, "delete", "service", "edge")
-		Eventually(func() string { return answer(ctx, world.Outside(), "tcp", ipv4.on(node.Host, 8088)).Pod }).Should(Equal("process"))
+		Eventually(answering(ctx, world.Outside(), ipv4.on(node.Host, 8088))).Should(Equal("process"))
 	})
 })
 
@@ -90,19 +100,16 @@ var _ = Describe("A node port that a process of the node listens on", func() {
 			listenForNow(ctx, node.Host, ":31777", "process")
 		}
 		applyForNow(ctx, edge("edge", "type: NodePort", toWeb, "ports: [{port: 80, targetPort: http, nodePort: 31777}]"))
-		answered := func(from *cluster.Host, to string) func() string {
-			return func() string { return answer(ctx, from, "tcp", to).Pod }
-		}
 		for _, node := range world.Nodes() {
 			for _, from := range []*cluster.Host{world.Outside(), node.Host, pods["client-"+node.Name].Host} {
 				for _, f := range []family{ipv4, ipv6} {
-					Eventually(answered(from, f.on(node.Host, 31777))).Should(HavePrefix("web"))
+					Eventually(answering(ctx, from, f.on(node.Host, 31777))).Should(HavePrefix("web"))
 				}
 			}
 		}
 		kubectl(ctx, "delete", "service", "edge")
 		for _, node := range world.Nodes() {
-			Eventually(answered(world.Outside(), ipv6.on(node.Host, 31777))).Should(Equal("process"))
+			Eventually(answering(ctx, world.Outside(), ipv6.on(node.Host, 31777))).Should(Equal("process"))
 		}
 	})
 
@@ -135,7 +142,7 @@ var _ = Describe("An address that several Services claim", func() {
 		const claim = "externalIPs: [" + shared + "]"
 		const port = "ports: [{name: http, port: 80, targetPort: http}]"
 		from := pods["client-nft"].Host
-		answered := func() string { return answer(ctx, from, "tcp", shared+":80").Pod }
+		answered := answering(ctx, from, shared+":80")
 		runForNow(ctx, balancedPod("third", nft))
 
 		// Times in the API are whole seconds. The name of the oldest would have it wait the longest.
@@ -169,12 +176,12 @@ var _ = Describe("An address that several Services claim", func() {
 		By("handing it on, and on")
 		kubectl(ctx, "delete", "service", "holder")
 		for _, node := range world.Nodes() {
-			Eventually(func() string { return answer(ctx, node.Host, "tcp", shared+":80").Pod }).Should(Equal("solo"))
+			Eventually(answering(ctx, node.Host, shared+":80")).Should(Equal("solo"))
 			Eventually(message(ctx, node.Name)).Should(ContainSubstring("1 addresses are claimed by several Services"))
 		}
 		kubectl(ctx, "patch", "service", "z-oldest", `--patch={"spec":{"externalIPs":null}}`)
 		for _, node := range world.Nodes() {
-			Eventually(func() string { return answer(ctx, node.Host, "tcp", shared+":80").Pod }).Should(Equal("third"))
+			Eventually(answering(ctx, node.Host, shared+":80")).Should(Equal("third"))
 			Eventually(message(ctx, node.Name)).ShouldNot(ContainSubstring("claimed"))
 		}
 	})

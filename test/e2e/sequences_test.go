@@ -92,11 +92,11 @@ var _ = Describe("Connections to the cluster IP of a Service that goes on existi
 		{"its target port becomes another one that pods serve", steps{
 			func(ctx context.Context) {
 				patch(ctx, "steady", ports(`{"name":"http","port":80,"targetPort":"admin"}`))
-				reaches(ctx, "steady", 9000)
+				reaches(ctx, 9000)
 			},
 			func(ctx context.Context) {
 				patch(ctx, "steady", ports(`{"name":"http","port":80,"targetPort":8080}`))
-				reaches(ctx, "steady", 8080)
+				reaches(ctx, 8080)
 			},
 		}},
 		{"its type changes", steps{
@@ -132,13 +132,13 @@ var _ = Describe("Connections to the cluster IP of a Service that goes on existi
 			func(ctx context.Context) {
 				patch(ctx, "steady", `{"spec":{"internalTrafficPolicy":"Local"}}`)
 				for _, node := range world.Nodes() {
-					Eventually(partners(ctx, pods["client-"+node.Name].Host, "steady")).Should(HaveEach(HavePrefix("web-" + node.Name)))
+					Eventually(partners(ctx, pods["client-"+node.Name].Host)).Should(HaveEach(HavePrefix("web-" + node.Name)))
 				}
 			},
 			func(ctx context.Context) {
 				patch(ctx, "steady", `{"spec":{"internalTrafficPolicy":"Cluster"}}`)
 				for _, node := range world.Nodes() {
-					Eventually(partners(ctx, pods["client-"+node.Name].Host, "steady")).Should(ContainElements(HavePrefix("web-nft"), HavePrefix("web-legacy")))
+					Eventually(partners(ctx, pods["client-"+node.Name].Host)).Should(ContainElements(HavePrefix("web-nft"), HavePrefix("web-legacy")))
 				}
 			},
 		}},
@@ -146,7 +146,7 @@ var _ = Describe("Connections to the cluster IP of a Service that goes on existi
 			func(ctx context.Context) {
 				patch(ctx, "steady", `{"spec":{"sessionAffinity":"ClientIP"}}`)
 				for _, node := range world.Nodes() {
-					Eventually(partners(ctx, pods["client-"+node.Name].Host, "steady")).Should(HaveLen(1))
+					Eventually(partners(ctx, pods["client-"+node.Name].Host)).Should(HaveLen(1))
 				}
 			},
 			func(ctx context.Context) {
@@ -156,7 +156,7 @@ var _ = Describe("Connections to the cluster IP of a Service that goes on existi
 			func(ctx context.Context) {
 				patch(ctx, "steady", `{"spec":{"sessionAffinity":"None"}}`)
 				for _, node := range world.Nodes() {
-					Eventually(partners(ctx, pods["client-"+node.Name].Host, "steady")).Should(HaveLen(4))
+					Eventually(partners(ctx, pods["client-"+node.Name].Host)).Should(HaveLen(4))
 				}
 			},
 		}},
@@ -205,24 +205,24 @@ var _ = Describe("Connections to the cluster IP of a Service that goes on existi
 	}
 })
 
-// partners are the pods that answer a client at the cluster IP of a Service, each once.
-func partners(ctx context.Context, from *cluster.Host, service string) func() []string {
+// partners are the pods that answer a client at the cluster IP of Service steady, each once.
+func partners(ctx context.Context, from *cluster.Host) func() []string {
 	return func() []string {
 		seen := map[string]bool{}
 		for range 40 { // The chance to miss one of four is 10^-5.
-			seen[answer(ctx, from, "tcp", address(ctx, service, 80, ipv4)).Pod] = true
+			seen[answer(ctx, from, "tcp", address(ctx, "steady", 80, ipv4)).Pod] = true
 		}
 		return slices.Sorted(maps.Keys(seen))
 	}
 }
 
-// reaches waits until new connections to a Service reach a port of its pods, in both families, on every node.
-func reaches(ctx context.Context, service string, port int) {
+// reaches waits until new connections to Service steady reach a port of its pods, in both families, on every node.
+func reaches(ctx context.Context, port int) {
 	GinkgoHelper()
 	for _, node := range world.Nodes() {
 		for _, f := range []family{ipv4, ipv6} {
 			Eventually(func() string {
-				conn, err := pods["client-"+node.Name].Dial(ctx, "tcp", address(ctx, service, 80, f))
+				conn, err := pods["client-"+node.Name].Dial(ctx, "tcp", address(ctx, "steady", 80, f))
 				Expect(err).NotTo(HaveOccurred())
 				defer func() { _ = conn.Close() }()
 				from := conn.LocalAddr().(*net.TCPAddr)
