@@ -10,6 +10,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 IMG ?= ghcr.io/serviceproxy/service-proxy-operator:$(VERSION)
 AGENT_IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
 TEST_TIMEOUT ?= 40m
+# Half the CPUs run test programs: the other half is for the control planes, nodes and traffic that these start.
+TEST_PARALLEL ?= $(shell echo $$(( ($$(nproc) + 1) / 2 )))
 # More flags of go test. With -race, which .ci/run gives, a C compiler is needed.
 TEST_FLAGS ?=
 test-env := $(if $(findstring -race,$(TEST_FLAGS)),CGO_ENABLED=1)
@@ -100,7 +102,7 @@ test: deps controlplane build ## Run every test of every module.
 	$(call say,running every test)
 	@for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
-		(cd "$$module" && $(test-env) $(GO) test -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
+		(cd "$$module" && $(test-env) $(GO) test -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
 
 .PHONY: bench
 bench: deps controlplane ## Run every benchmark; those of rules and packets beside kube-proxy, with a table at the end.

@@ -324,12 +324,12 @@ var _ = Describe("A UDP flow that goes on", func() {
 		}
 		Expect(left("outside")()).NotTo(BeEmpty())
 		kubectl(ctx, "patch", "service", "voice", `--patch={"spec":{"type":"ClusterIP"}}`)
-		Eventually(left("outside")).WithTimeout(soon).Should(BeEmpty())
+		Eventually(left("outside")).Should(BeEmpty())
 		for _, kind := range []string{"pod on", "node", "external IP"} {
 			Expect(left(kind)()).NotTo(BeEmpty(), kind)
 		}
 		kubectl(ctx, "delete", "service", "voice")
-		Eventually(left("")).WithTimeout(soon).Should(BeEmpty())
+		Eventually(left("")).Should(BeEmpty())
 		others.areLeftAlone()
 	})
 })

@@ -144,7 +144,7 @@ var _ = Describe("A Service with a healthCheckNodePort", func() {
 		}
 		applyForNow(ctx, balanced)
 		tells(ctx, nft, healthy(1))
-		Expect(rulesOf(ctx, world.Node(nft))).To(ContainSubstring("--dport 31080"))
+		Eventually(rulesOf).WithArguments(ctx, world.Node(nft)).Should(ContainSubstring("--dport 31080"))
 		kubectl(ctx, "patch", "service", "balanced", `--patch={"spec":{"externalTrafficPolicy":"Cluster","healthCheckNodePort":0}}`)
 		closed()
 		kubectl(ctx, "patch", "service", "balanced", `--patch={"spec":{"externalTrafficPolicy":"Local","healthCheckNodePort":31080}}`)
