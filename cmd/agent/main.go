@@ -88,8 +88,18 @@ func cleanup() *cobra.Command {
 			if err := iptables.Cleanup(cmd.Context()); err != nil {
 				return fmt.Errorf("removing rules: %w", err)
 			}
+			warnAboutLocalnet(cmd)
 			return nil
 		},
+	}
+}
+
+// warnAboutLocalnet tells of the one thing that is left: who set it first is not known, and others may rely on it.
+func warnAboutLocalnet(cmd *cobra.Command) {
+	value, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/route_localnet")
+	if err == nil && strings.TrimSpace(string(value)) == "1" {
+		cmd.PrintErrln("net.ipv4.conf.all.route_localnet is still 1, and our rule that keeps the network away from 127.0.0.0/8 is gone.",
+			"\nUnless another proxy needs it, run: sysctl -w net.ipv4.conf.all.route_localnet=0")
 	}
 }
 
