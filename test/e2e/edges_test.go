@@ -303,6 +303,12 @@ var _ = Describe("Where node ports are open", func() {
 			refused(ctx, node.Host, local)
 		}
 		areClosed()
+		By("naming the address without opening it")
+		patchForNow(ctx, `{"spec":{"nodePorts":{"addresses":["192.168.0.0/16","127.0.0.1/32","fd77::/64"]}}}`, `{"spec":{"nodePorts":null}}`)
+		for _, node := range world.Nodes() {
+			refused(ctx, node.Host, local)
+			answer(ctx, world.Outside(), "tcp", ipv4.on(node.Host, 30080))
+		}
 		kubectl(ctx, "patch", "spc", "default", "--type=merge", `--patch={"spec":{"nodePorts":{"localhost":"Enabled"}}}`)
 		for _, node := range world.Nodes() {
 			Eventually(asking(ctx, node.Host, local)).Should(Succeed())

@@ -145,9 +145,10 @@ var _ = Describe("A pod that calls itself through its Service", func() {
 })
 
 var _ = Describe("Node ports", func() {
-	It("answer processes of the node at 127.0.0.1", func(ctx context.Context) {
+	It("answer processes of the node at 127.0.0.1, and never at ::1", func(ctx context.Context) {
 		for _, node := range world.Nodes() {
 			answer(ctx, node.Host, "tcp", net.JoinHostPort("127.0.0.1", "30080"))
+			refused(ctx, node.Host, net.JoinHostPort("::1", "30080"))
 		}
 	})
 })
