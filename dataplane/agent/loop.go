@@ -100,7 +100,7 @@ func (l *loop) step(ctx context.Context) outcome {
 
 	entries := batch.Entries
 	if l.accept(ctx, assigned, &batch.World) && !batch.WorldChanged {
-		entries = l.catalog.All()
+		entries = withDeleted(l.catalog.All(), batch.Entries)
 	}
 	changes := l.compute(entries)
 	l.report.problems(l.checks.follow(ctx, entries, l.plan.iptables.NodePortAddresses))
@@ -109,6 +109,16 @@ func (l *loop) step(ctx context.Context) outcome {
 		return outcome{next: l.backOff()}
 	}
 	return l.write(ctx, &batch, changes)
+}
+
+// withDeleted adds to every Service there is those of a batch that are gone: nobody will speak of them again.
+func withDeleted(all, batch []catalog.Entry) []catalog.Entry {
+	for _, e := range batch {
+		if e.Service == nil {
+			all = append(all, e)
+		}
+	}
+	return all
 }
 
 // accept takes over an assignment, or the world it is carried out in. It says whether every Service has to be computed
