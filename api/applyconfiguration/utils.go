@@ -16,6 +16,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=serviceproxy.io, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("Canary"):
+		return &apiv1alpha1.CanaryApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Capabilities"):
 		return &apiv1alpha1.CapabilitiesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConfigReference"):
@@ -24,6 +26,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ConntrackApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FailedNode"):
 		return &apiv1alpha1.FailedNodeApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HaltedRollout"):
+		return &apiv1alpha1.HaltedRolloutApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IPVS"):
+		return &apiv1alpha1.IPVSApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocalTraffic"):
 		return &apiv1alpha1.LocalTrafficApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("Masquerade"):
@@ -36,8 +42,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.NodeSelectorApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("NodeSelectorRequirement"):
 		return &apiv1alpha1.NodeSelectorRequirementApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Probe"):
+		return &apiv1alpha1.ProbeApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ProbeService"):
+		return &apiv1alpha1.ProbeServiceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ProxySettings"):
 		return &apiv1alpha1.ProxySettingsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("Rollout"):
+		return &apiv1alpha1.RolloutApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServiceProxyConfig"):
 		return &apiv1alpha1.ServiceProxyConfigApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ServiceProxyConfigSpec"):

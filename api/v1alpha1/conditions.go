@@ -22,6 +22,17 @@ const (
 	// its nodes. The config that has the node keeps it; if none has it, the lexically first name gets it.
 	ConditionConflicted = "Conflicted"
 
+	// ConditionRolledBack is a condition of nodes: True when the agent took the assigned settings back and runs those it
+	// had before.
+	ConditionRolledBack = "RolledBack"
+
+	// ConditionForeignProxy is a condition of nodes: True when the rules of another Service proxy are on the node.
+	ConditionForeignProxy = "ForeignProxy"
+
+	// ConditionDraining is a condition of nodes. It is there, and True, while connections that were opened in a mode that
+	// the node has left are still carried by it.
+	ConditionDraining = "Draining"
+
 	// ConditionReconciling is there, and True, while nodes are on their way to the observed generation.
 	ConditionReconciling = "Reconciling"
 
@@ -37,6 +48,21 @@ const (
 	ReasonNoMatchingNodes = "NoMatchingNodes"
 	// ReasonRollingOut (Ready=False, Reconciling=True): nodes are on their way to the observed generation.
 	ReasonRollingOut = "RollingOut"
+	// ReasonCanary (Reconciling=True): the canary nodes are on their way, or have to prove themselves first.
+	ReasonCanary = "Canary"
+	// ReasonWaitingForNodes (Reconciling=True): no further node is given the settings before others are available.
+	ReasonWaitingForNodes = "WaitingForNodes"
+	// ReasonRolloutPaused (Ready=False): spec.rollout.state is Paused and not every node has the settings.
+	ReasonRolloutPaused = "RolloutPaused"
+	// ReasonRolloutHalted (Ready=False, Stalled=True): too many nodes failed with the settings; no further node gets them
+	// until they change or the annotation serviceproxy.io/retry does.
+	ReasonRolloutHalted = "RolloutHalted"
+	// ReasonRolledBack (Ready=False, Stalled=True): too many nodes failed with the settings, and the pool is back, or on
+	// its way back, on those before.
+	ReasonRolledBack = "RolledBack"
+	// ReasonGuardNotEnforced (Ready=False, Stalled=True): the policy that keeps each agent to its own node's status is not
+	// in force, so no agent is started.
+	ReasonGuardNotEnforced = "GuardNotEnforced"
 	// ReasonNodesFailed (Ready=False, Stalled=True): nodes reported a failure; failedNodes names them.
 	ReasonNodesFailed = "NodesFailed"
 	// ReasonNotAccepted (Ready=False, Stalled=True; on a node also Programmed=False): the spec cannot be carried
@@ -63,6 +89,8 @@ const (
 	// ReasonBackendUnavailable (Accepted=False): no working iptables was found; install it, or give the agent the
 	// capability NET_ADMIN.
 	ReasonBackendUnavailable = "BackendUnavailable"
+	// ReasonKernelModuleMissing (Accepted=False): mode IPVS needs a kernel module that is not there; the message names it.
+	ReasonKernelModuleMissing = "KernelModuleMissing"
 	// ReasonUnsupportedMode (Accepted=False): this agent does not know the mode; upgrade the agent. What ran before
 	// goes on running.
 	ReasonUnsupportedMode = "UnsupportedMode"
@@ -73,4 +101,19 @@ const (
 	ReasonPending = "Pending"
 	// ReasonApplyFailed (Programmed=False): the kernel refused a write; the message says which and why.
 	ReasonApplyFailed = "ApplyFailed"
+	// ReasonVerifyFailed (Programmed=False, RolledBack=True): what was written could not be read back from the kernel.
+	ReasonVerifyFailed = "VerifyFailed"
+	// ReasonProbeFailed (Programmed=False, RolledBack=True): a probe that worked before the settings were taken over did
+	// not work after; the message names it.
+	ReasonProbeFailed = "ProbeFailed"
+	// ReasonNotRolledBack (RolledBack=False): the node runs what it was assigned, or is on its way to it.
+	ReasonNotRolledBack = "NotRolledBack"
+	// ReasonReleased (Ready=True, Programmed=False): no config selects the node any more, and every rule is gone.
+	ReasonReleased = "Released"
+	// ReasonKubeProxyRulesFound (ForeignProxy=True): rules of kube-proxy are on the node; the message says whether it runs.
+	ReasonKubeProxyRulesFound = "KubeProxyRulesFound"
+	// ReasonNoForeignRules (ForeignProxy=False): no rules of another Service proxy were found.
+	ReasonNoForeignRules = "NoForeignRules"
+	// ReasonConnectionsDraining (Draining=True): the message says how many connections there are, and of which mode.
+	ReasonConnectionsDraining = "ConnectionsDraining"
 )

@@ -48,6 +48,23 @@ type ServiceProxyConfigSpec struct {
 	Priority *int32 `json:"priority,omitempty"`
 
 	ProxySettings `json:",inline"`
+
+	// rollout says how a change of the settings reaches the nodes of the pool.
+	// +optional
+	// +default={"maxUnavailable":"10%","failureThreshold":1}
+	Rollout Rollout `json:"rollout,omitzero"`
+
+	// onRelease says what becomes of the rules on a node that no config selects any more: Retain leaves them and keeps
+	// them in step with Services, Cleanup removes them. Retain when unset.
+	// +optional
+	OnRelease ReleasePolicy `json:"onRelease,omitempty"`
+
+	// revisionHistoryLimit is how many old revisions of the settings are kept as ControllerRevisions, so that there is
+	// something to roll back to. 5 when unset.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=20
+	RevisionHistoryLimit int32 `json:"revisionHistoryLimit,omitempty"`
 }
 
 // ServiceProxyConfigStatus is what the operator observed of a pool.
@@ -56,10 +73,22 @@ type ServiceProxyConfigStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// revision names the settings of the observed generation; a node runs them when its appliedRevision is the same.
+	// currentRevision names the settings that the last completed rollout left on the nodes: what a node that joins gets
+	// while another rollout is under way, and what a rollback returns to.
 	// +optional
 	// +kubebuilder:validation:MaxLength=80
-	Revision string `json:"revision,omitempty"`
+	CurrentRevision string `json:"currentRevision,omitempty"`
+
+	// updateRevision names the settings of the observed generation; a node runs them when its appliedRevision is the
+	// same. It is currentRevision when no rollout is under way.
+	// +optional
+	// +kubebuilder:validation:MaxLength=80
+	UpdateRevision string `json:"updateRevision,omitempty"`
+
+	// halted remembers a rollout that was stopped because too many nodes failed with its revision. It is not tried again
+	// until the settings change or the annotation serviceproxy.io/retry does.
+	// +optional
+	Halted *HaltedRollout `json:"halted,omitempty"`
 
 	// nodes counts the nodes of the pool.
 	// +optional
@@ -78,6 +107,31 @@ type ServiceProxyConfigStatus struct {
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
+}
+
+// HaltedRollout is a rollout that was stopped.
+type HaltedRollout struct {
+	// revision names the settings that failed.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=80
+	Revision string `json:"revision,omitempty"`
+
+	// retry is the value that the annotation serviceproxy.io/retry had when the rollout was stopped.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	Retry string `json:"retry,omitempty"`
+
+	// onFailure is what was done: Halt or Rollback.
+	// +optional
+	OnFailure RolloutOnFailure `json:"onFailure,omitempty"`
+
+	// message names the nodes and why they failed, as of when the rollout was stopped.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
 }
 
 // NodeCounts counts the nodes of a pool.

@@ -51,6 +51,11 @@ type ServiceProxyNodeSpec struct {
 	// +kubebuilder:validation:MaxLength=80
 	Revision string `json:"revision,omitempty"`
 
+	// action is what the agent is to do: Apply the settings, or Release the node, which removes what the agent ever wrote
+	// to its kernel. Apply when unset.
+	// +optional
+	Action Action `json:"action,omitempty"`
+
 	ProxySettings `json:",inline"`
 }
 
@@ -79,9 +84,20 @@ type ServiceProxyNodeStatus struct {
 	// +kubebuilder:validation:MaxLength=80
 	AppliedRevision string `json:"appliedRevision,omitempty"`
 
+	// failedRevision names settings that the agent took back because the kernel refused them or a probe failed with them.
+	// Condition RolledBack says why. They are not tried again before the spec changes.
+	// +optional
+	// +kubebuilder:validation:MaxLength=80
+	FailedRevision string `json:"failedRevision,omitempty"`
+
 	// mode is the mode that the kernel runs now.
 	// +optional
 	Mode Mode `json:"mode,omitempty"`
+
+	// draining is the number of connections that are still carried by a mode that the node has left. They go on until
+	// they end or spec.ipvs.drainTimeoutSeconds are over. Unset when no mode is being left.
+	// +optional
+	Draining *int32 `json:"draining,omitempty"`
 
 	// capabilities are what the agent found the node able to do.
 	// +optional
@@ -97,7 +113,7 @@ type ServiceProxyNodeStatus struct {
 	// +optional
 	Sync *SyncStatus `json:"sync,omitempty"`
 
-	// conditions are Ready, Accepted and Programmed.
+	// conditions are Ready, Accepted, Programmed, RolledBack, ForeignProxy and, while it lasts, Draining.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -122,7 +138,22 @@ type Capabilities struct {
 	// iptablesBackend is the implementation of iptables that this node uses; unset when it has none that works.
 	// +optional
 	IPTablesBackend IPTablesBackend `json:"iptablesBackend,omitempty"`
+
+	// ipvs says whether this node can run mode IPVS; the agent finds out before it is asked to. Unset when it did not look.
+	// +optional
+	IPVS Capability `json:"ipvs,omitempty"`
 }
+
+// Capability says whether a node can do something.
+// +kubebuilder:validation:Enum=Available;Unavailable
+type Capability string
+
+const (
+	// CapabilityAvailable says that it can.
+	CapabilityAvailable Capability = "Available"
+	// CapabilityUnavailable says that it cannot.
+	CapabilityUnavailable Capability = "Unavailable"
+)
 
 // SyncStatus says what the kernel of a node holds and when it was last written.
 type SyncStatus struct {

@@ -1,22 +1,31 @@
 package v1alpha1
 
 // Mode is the way a node's kernel is taught about Services.
-// +kubebuilder:validation:Enum=iptables
+// +kubebuilder:validation:Enum=iptables;IPVS
 type Mode string
 
 const (
 	// ModeIPTables programs DNAT rules into the tables of iptables, through the backend (nft or legacy) that the
 	// node already uses.
 	ModeIPTables Mode = "iptables"
+	// ModeIPVS programs virtual servers into the kernel's load balancer (ipvsadm(8)), and what it leaves out into a fixed
+	// handful of rules and sets.
+	ModeIPVS Mode = "IPVS"
 )
 
 // ProxySettings says how Services are programmed on a node. It stands in line in the spec of both kinds: people write
 // it in a ServiceProxyConfig, and the operator copies it whole into the ServiceProxyNode of every node of the pool, so
 // that a node never depends on the config being readable.
+// +kubebuilder:validation:XValidation:rule="self.mode == 'IPVS' || !has(self.ipvs)",message="ipvs has no meaning unless mode is IPVS",fieldPath=".ipvs"
 type ProxySettings struct {
-	// mode is the way the kernel is programmed: iptables.
+	// mode is the way the kernel is programmed: iptables or IPVS. Changing it moves a node over while it works: the
+	// connections that it has end where they began, and new ones go the new way.
 	// +required
 	Mode Mode `json:"mode,omitempty"`
+
+	// ipvs tunes mode IPVS.
+	// +optional
+	IPVS IPVS `json:"ipvs,omitzero"`
 
 	// masquerade says which connections get the node's address as their source, and how local traffic is told apart.
 	// +optional
@@ -33,6 +42,109 @@ type ProxySettings struct {
 	// sync says how often the kernel is written and how often it is read back.
 	// +optional
 	Sync Sync `json:"sync,omitzero"`
+
+	// probes are connections that a node tries before and after it takes over new settings. One that worked before and
+	// does not work after takes the node back to the settings it had. The API server is tried at the cluster IP of the
+	// Service kubernetes whether there are probes or not.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	Probes []Probe `json:"probes,omitempty"`
+}
+
+// Scheduler is a way to choose a real server for a connection, by the name that ipvsadm(8) gives it.
+// +kubebuilder:validation:Enum=rr;wrr;lc;wlc;sh;dh;sed;nq;mh
+type Scheduler string
+
+// SchedulerRoundRobin gives each real server a connection in turn.
+const SchedulerRoundRobin Scheduler = "rr"
+
+// IPVS tunes mode IPVS.
+// +kubebuilder:validation:MinProperties=1
+type IPVS struct {
+	// scheduler chooses the endpoint of a new connection: rr, wrr, lc, wlc, sh, dh, sed, nq or mh, as in ipvsadm(8). The
+	// kernel needs its module, ip_vs_rr and so on. rr when unset.
+	// +optional
+	Scheduler Scheduler `json:"scheduler,omitempty"`
+
+	// strictARP says whether the node answers ARP only for addresses that are on the interface that is asked, and not for
+	// those of Services: the sysctls arp_ignore=1 and arp_announce=2. MetalLB in layer 2 mode needs it. Disabled when
+	// unset, which leaves the sysctls alone.
+	// +optional
+	StrictARP Switch `json:"strictARP,omitempty"`
+
+	// excludeCIDRs are networks in which somebody else makes virtual servers: an address of a Service that lies in one
+	// gets none, and is told of in an event.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="each entry must be a CIDR such as 10.96.0.0/24"
+	ExcludeCIDRs []string `json:"excludeCIDRs,omitempty"`
+
+	// tcpTimeoutSeconds is how long IPVS remembers an idle TCP connection. The kernel's value, 900, when unset or 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	TCPTimeoutSeconds *int32 `json:"tcpTimeoutSeconds,omitempty"`
+
+	// tcpFinTimeoutSeconds is how long IPVS remembers a TCP connection that was closed. The kernel's value, 120, when
+	// unset or 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	TCPFinTimeoutSeconds *int32 `json:"tcpFinTimeoutSeconds,omitempty"`
+
+	// udpTimeoutSeconds is how long IPVS remembers a UDP flow. The kernel's value, 300, when unset or 0.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=86400
+	UDPTimeoutSeconds *int32 `json:"udpTimeoutSeconds,omitempty"`
+
+	// drainTimeoutSeconds is how long connections may stay with an endpoint that left its Service, or with IPVS when the
+	// node leaves mode IPVS, before they are cut. 3600 when unset; 0 cuts them at once.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=604800
+	DrainTimeoutSeconds *int32 `json:"drainTimeoutSeconds,omitempty"`
+}
+
+// Probe is a TCP connection to a Service that a node tries.
+type Probe struct {
+	// name tells probes apart, and is how status speaks of them.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// service is the Service to connect to, at its cluster IP.
+	// +required
+	Service ProbeService `json:"service,omitzero"`
+}
+
+// ProbeService is a port of a Service.
+type ProbeService struct {
+	// namespace is the namespace of the Service.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Namespace string `json:"namespace,omitempty"`
+
+	// name is the name of the Service.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name,omitempty"`
+
+	// port is the number of the Service port to connect to, by TCP.
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	Port int32 `json:"port,omitempty"`
 }
 
 // MasqueradePolicy says which connections through cluster IPs are masqueraded.

@@ -50,7 +50,7 @@ var _ = Describe("the operator", func() {
 		sync(ctx, "a", "b")
 		Eventually(conditions(ctx, "default")).Should(ConsistOf(readyAll, accepted, noConflict))
 		Expect(kube.Get(ctx, client.ObjectKeyFromObject(applied), applied)).To(Succeed())
-		Expect(applied.Status.Revision).To(Equal(object.Spec.Revision))
+		Expect(applied.Status.UpdateRevision).To(Equal(object.Spec.Revision))
 		Expect(applied.Status.Nodes).To(HaveValue(Equal(v1alpha1.NodeCounts{
 			Matched: new(int32(2)), Overridden: new(int32(0)), Conflicted: new(int32(0)), Assigned: new(int32(2)),
 			Updated: new(int32(2)), Ready: new(int32(2)), Unavailable: new(int32(0)), Failed: new(int32(0)),

@@ -15,7 +15,7 @@ func (p *pool) status(now metav1.Time) v1alpha1.ServiceProxyConfigStatus {
 	unavailable, failed := int32(len(p.unavailable)), int32(len(p.failures))
 	return v1alpha1.ServiceProxyConfigStatus{
 		ObservedGeneration: p.config.Generation,
-		Revision:           p.revision,
+		UpdateRevision:     p.revision,
 		Nodes: &v1alpha1.NodeCounts{
 			Matched:     &p.matched,
 			Overridden:  &p.overridden,

@@ -35,7 +35,7 @@ var _ = Describe("A config", func() {
 		for _, name := range []string{nft, legacy} {
 			n := proxyNode(ctx, name)
 			Expect(n.Spec.ConfigRef.Name).To(Equal("default"))
-			Expect(n.Status.AppliedRevision).To(Equal(c.Status.Revision))
+			Expect(n.Status.AppliedRevision).To(Equal(c.Status.UpdateRevision))
 			Expect(n.Status.Mode).To(Equal(v1alpha1.ModeIPTables))
 			Expect(n.OwnerReferences).To(HaveLen(1))
 			Expect(n.OwnerReferences[0].Kind).To(Equal("Node"))

@@ -23,12 +23,31 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Action
+  scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Canary
+  map:
+    fields:
+    - name: bakeSeconds
+      type:
+        scalar: numeric
+    - name: nodeSelector
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodeSelector
+    - name: nodes
+      type:
+        scalar: numeric
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Capabilities
   map:
     fields:
     - name: iptablesBackend
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPTablesBackend
+    - name: ipvs
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Capability
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Capability
+  scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ConfigReference
   map:
     fields:
@@ -74,8 +93,50 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: reason
       type:
         scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.HaltedRollout
+  map:
+    fields:
+    - name: message
+      type:
+        scalar: string
+    - name: onFailure
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.RolloutOnFailure
+    - name: retry
+      type:
+        scalar: string
+    - name: revision
+      type:
+        scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPTablesBackend
   scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPVS
+  map:
+    fields:
+    - name: drainTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: excludeCIDRs
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: scheduler
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Scheduler
+    - name: strictARP
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Switch
+    - name: tcpFinTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: tcpTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: udpTimeoutSeconds
+      type:
+        scalar: numeric
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.LabelValue
   scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.LocalTraffic
@@ -179,6 +240,64 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.LabelValue
           elementRelationship: atomic
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Probe
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: service
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ProbeService
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ProbeService
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: namespace
+      type:
+        scalar: string
+    - name: port
+      type:
+        scalar: numeric
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ReleasePolicy
+  scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Rollout
+  map:
+    fields:
+    - name: canary
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Canary
+    - name: failureThreshold
+      type:
+        namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+      default: 1
+    - name: maxUnavailable
+      type:
+        namedType: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+      default: 10%
+    - name: minReadySeconds
+      type:
+        scalar: numeric
+    - name: nodeChangeDelaySeconds
+      type:
+        scalar: numeric
+    - name: nodeTimeoutSeconds
+      type:
+        scalar: numeric
+    - name: onFailure
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.RolloutOnFailure
+    - name: state
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.RolloutState
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.RolloutOnFailure
+  scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.RolloutState
+  scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Scheduler
+  scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ServiceProxyConfig
   map:
     fields:
@@ -205,6 +324,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: conntrack
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Conntrack
+    - name: ipvs
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPVS
     - name: masquerade
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Masquerade
@@ -217,9 +339,29 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: nodeSelector
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodeSelector
+    - name: onRelease
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ReleasePolicy
     - name: priority
       type:
         scalar: numeric
+    - name: probes
+      type:
+        list:
+          elementType:
+            namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Probe
+          elementRelationship: associative
+          keys:
+          - name
+    - name: revisionHistoryLimit
+      type:
+        scalar: numeric
+    - name: rollout
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Rollout
+      default:
+        failureThreshold: 1
+        maxUnavailable: 10%
     - name: sync
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Sync
@@ -234,6 +376,9 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: currentRevision
+      type:
+        scalar: string
     - name: failedNodes
       type:
         list:
@@ -242,13 +387,16 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - name
+    - name: halted
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.HaltedRollout
     - name: nodes
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodeCounts
     - name: observedGeneration
       type:
         scalar: numeric
-    - name: revision
+    - name: updateRevision
       type:
         scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ServiceProxyNode
@@ -274,12 +422,18 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ServiceProxyNodeSpec
   map:
     fields:
+    - name: action
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Action
     - name: configRef
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.ConfigReference
     - name: conntrack
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Conntrack
+    - name: ipvs
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPVS
     - name: masquerade
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Masquerade
@@ -289,6 +443,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: nodePorts
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.NodePorts
+    - name: probes
+      type:
+        list:
+          elementType:
+            namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Probe
+          elementRelationship: associative
+          keys:
+          - name
     - name: revision
       type:
         scalar: string
@@ -315,6 +477,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: draining
+      type:
+        scalar: numeric
+    - name: failedRevision
+      type:
+        scalar: string
     - name: mode
       type:
         namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Mode
@@ -511,6 +679,16 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: untyped
 - name: io.k8s.apimachinery.pkg.types.UID
   scalar: string
+- name: io.k8s.apimachinery.pkg.util.intstr.IntOrString
+  scalar: untyped
+  list:
+    elementType:
+      namedType: __untyped_atomic_
+    elementRelationship: atomic
+  map:
+    elementType:
+      namedType: __untyped_deduced_
+    elementRelationship: separable
 - name: __untyped_atomic_
   scalar: untyped
   list:

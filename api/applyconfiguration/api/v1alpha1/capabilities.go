@@ -13,6 +13,8 @@ import (
 type CapabilitiesApplyConfiguration struct {
 	// iptablesBackend is the implementation of iptables that this node uses; unset when it has none that works.
 	IPTablesBackend *apiv1alpha1.IPTablesBackend `json:"iptablesBackend,omitempty"`
+	// ipvs says whether this node can run mode IPVS; the agent finds out before it is asked to. Unset when it did not look.
+	IPVS *apiv1alpha1.Capability `json:"ipvs,omitempty"`
 }
 
 // CapabilitiesApplyConfiguration constructs a declarative configuration of the Capabilities type for use with
@@ -26,5 +28,13 @@ func Capabilities() *CapabilitiesApplyConfiguration {
 // If called multiple times, the IPTablesBackend field is set to the value of the last call.
 func (b *CapabilitiesApplyConfiguration) WithIPTablesBackend(value apiv1alpha1.IPTablesBackend) *CapabilitiesApplyConfiguration {
 	b.IPTablesBackend = &value
+	return b
+}
+
+// WithIPVS sets the IPVS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IPVS field is set to the value of the last call.
+func (b *CapabilitiesApplyConfiguration) WithIPVS(value apiv1alpha1.Capability) *CapabilitiesApplyConfiguration {
+	b.IPVS = &value
 	return b
 }

@@ -13,8 +13,11 @@ import (
 // it in a ServiceProxyConfig, and the operator copies it whole into the ServiceProxyNode of every node of the pool, so
 // that a node never depends on the config being readable.
 type ProxySettingsApplyConfiguration struct {
-	// mode is the way the kernel is programmed: iptables.
+	// mode is the way the kernel is programmed: iptables or IPVS. Changing it moves a node over while it works: the
+	// connections that it has end where they began, and new ones go the new way.
 	Mode *apiv1alpha1.Mode `json:"mode,omitempty"`
+	// ipvs tunes mode IPVS.
+	IPVS *IPVSApplyConfiguration `json:"ipvs,omitempty"`
 	// masquerade says which connections get the node's address as their source, and how local traffic is told apart.
 	Masquerade *MasqueradeApplyConfiguration `json:"masquerade,omitempty"`
 	// nodePorts says on which addresses of the node its node ports are open.
@@ -23,6 +26,10 @@ type ProxySettingsApplyConfiguration struct {
 	Conntrack *ConntrackApplyConfiguration `json:"conntrack,omitempty"`
 	// sync says how often the kernel is written and how often it is read back.
 	Sync *SyncApplyConfiguration `json:"sync,omitempty"`
+	// probes are connections that a node tries before and after it takes over new settings. One that worked before and
+	// does not work after takes the node back to the settings it had. The API server is tried at the cluster IP of the
+	// Service kubernetes whether there are probes or not.
+	Probes []ProbeApplyConfiguration `json:"probes,omitempty"`
 }
 
 // ProxySettingsApplyConfiguration constructs a declarative configuration of the ProxySettings type for use with
@@ -36,6 +43,14 @@ func ProxySettings() *ProxySettingsApplyConfiguration {
 // If called multiple times, the Mode field is set to the value of the last call.
 func (b *ProxySettingsApplyConfiguration) WithMode(value apiv1alpha1.Mode) *ProxySettingsApplyConfiguration {
 	b.Mode = &value
+	return b
+}
+
+// WithIPVS sets the IPVS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IPVS field is set to the value of the last call.
+func (b *ProxySettingsApplyConfiguration) WithIPVS(value *IPVSApplyConfiguration) *ProxySettingsApplyConfiguration {
+	b.IPVS = value
 	return b
 }
 
@@ -68,5 +83,18 @@ func (b *ProxySettingsApplyConfiguration) WithConntrack(value *ConntrackApplyCon
 // If called multiple times, the Sync field is set to the value of the last call.
 func (b *ProxySettingsApplyConfiguration) WithSync(value *SyncApplyConfiguration) *ProxySettingsApplyConfiguration {
 	b.Sync = value
+	return b
+}
+
+// WithProbes adds the given value to the Probes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Probes field.
+func (b *ProxySettingsApplyConfiguration) WithProbes(values ...*ProbeApplyConfiguration) *ProxySettingsApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithProbes")
+		}
+		b.Probes = append(b.Probes, *values[i])
+	}
 	return b
 }

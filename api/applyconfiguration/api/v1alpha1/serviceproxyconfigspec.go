@@ -16,6 +16,14 @@ type ServiceProxyConfigSpecApplyConfiguration struct {
 	// priority decides between several configs that select the same node: the highest has it. 0 when unset.
 	Priority                        *int32 `json:"priority,omitempty"`
 	ProxySettingsApplyConfiguration `json:""`
+	// rollout says how a change of the settings reaches the nodes of the pool.
+	Rollout *RolloutApplyConfiguration `json:"rollout,omitempty"`
+	// onRelease says what becomes of the rules on a node that no config selects any more: Retain leaves them and keeps
+	// them in step with Services, Cleanup removes them. Retain when unset.
+	OnRelease *apiv1alpha1.ReleasePolicy `json:"onRelease,omitempty"`
+	// revisionHistoryLimit is how many old revisions of the settings are kept as ControllerRevisions, so that there is
+	// something to roll back to. 5 when unset.
+	RevisionHistoryLimit *int32 `json:"revisionHistoryLimit,omitempty"`
 }
 
 // ServiceProxyConfigSpecApplyConfiguration constructs a declarative configuration of the ServiceProxyConfigSpec type for use with
@@ -48,6 +56,14 @@ func (b *ServiceProxyConfigSpecApplyConfiguration) WithMode(value apiv1alpha1.Mo
 	return b
 }
 
+// WithIPVS sets the IPVS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IPVS field is set to the value of the last call.
+func (b *ServiceProxyConfigSpecApplyConfiguration) WithIPVS(value *IPVSApplyConfiguration) *ServiceProxyConfigSpecApplyConfiguration {
+	b.ProxySettingsApplyConfiguration.IPVS = value
+	return b
+}
+
 // WithMasquerade sets the Masquerade field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Masquerade field is set to the value of the last call.
@@ -77,5 +93,42 @@ func (b *ServiceProxyConfigSpecApplyConfiguration) WithConntrack(value *Conntrac
 // If called multiple times, the Sync field is set to the value of the last call.
 func (b *ServiceProxyConfigSpecApplyConfiguration) WithSync(value *SyncApplyConfiguration) *ServiceProxyConfigSpecApplyConfiguration {
 	b.ProxySettingsApplyConfiguration.Sync = value
+	return b
+}
+
+// WithProbes adds the given value to the Probes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Probes field.
+func (b *ServiceProxyConfigSpecApplyConfiguration) WithProbes(values ...*ProbeApplyConfiguration) *ServiceProxyConfigSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithProbes")
+		}
+		b.ProxySettingsApplyConfiguration.Probes = append(b.ProxySettingsApplyConfiguration.Probes, *values[i])
+	}
+	return b
+}
+
+// WithRollout sets the Rollout field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Rollout field is set to the value of the last call.
+func (b *ServiceProxyConfigSpecApplyConfiguration) WithRollout(value *RolloutApplyConfiguration) *ServiceProxyConfigSpecApplyConfiguration {
+	b.Rollout = value
+	return b
+}
+
+// WithOnRelease sets the OnRelease field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OnRelease field is set to the value of the last call.
+func (b *ServiceProxyConfigSpecApplyConfiguration) WithOnRelease(value apiv1alpha1.ReleasePolicy) *ServiceProxyConfigSpecApplyConfiguration {
+	b.OnRelease = &value
+	return b
+}
+
+// WithRevisionHistoryLimit sets the RevisionHistoryLimit field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the RevisionHistoryLimit field is set to the value of the last call.
+func (b *ServiceProxyConfigSpecApplyConfiguration) WithRevisionHistoryLimit(value int32) *ServiceProxyConfigSpecApplyConfiguration {
+	b.RevisionHistoryLimit = &value
 	return b
 }

@@ -13,8 +13,15 @@ import (
 type ServiceProxyConfigStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that this status speaks of; -1 before the operator has looked.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// revision names the settings of the observed generation; a node runs them when its appliedRevision is the same.
-	Revision *string `json:"revision,omitempty"`
+	// currentRevision names the settings that the last completed rollout left on the nodes: what a node that joins gets
+	// while another rollout is under way, and what a rollback returns to.
+	CurrentRevision *string `json:"currentRevision,omitempty"`
+	// updateRevision names the settings of the observed generation; a node runs them when its appliedRevision is the
+	// same. It is currentRevision when no rollout is under way.
+	UpdateRevision *string `json:"updateRevision,omitempty"`
+	// halted remembers a rollout that was stopped because too many nodes failed with its revision. It is not tried again
+	// until the settings change or the annotation serviceproxy.io/retry does.
+	Halted *HaltedRolloutApplyConfiguration `json:"halted,omitempty"`
 	// nodes counts the nodes of the pool.
 	Nodes *NodeCountsApplyConfiguration `json:"nodes,omitempty"`
 	// failedNodes are the first ten nodes, by name, that could not be programmed, and why.
@@ -37,11 +44,27 @@ func (b *ServiceProxyConfigStatusApplyConfiguration) WithObservedGeneration(valu
 	return b
 }
 
-// WithRevision sets the Revision field in the declarative configuration to the given value
+// WithCurrentRevision sets the CurrentRevision field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Revision field is set to the value of the last call.
-func (b *ServiceProxyConfigStatusApplyConfiguration) WithRevision(value string) *ServiceProxyConfigStatusApplyConfiguration {
-	b.Revision = &value
+// If called multiple times, the CurrentRevision field is set to the value of the last call.
+func (b *ServiceProxyConfigStatusApplyConfiguration) WithCurrentRevision(value string) *ServiceProxyConfigStatusApplyConfiguration {
+	b.CurrentRevision = &value
+	return b
+}
+
+// WithUpdateRevision sets the UpdateRevision field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UpdateRevision field is set to the value of the last call.
+func (b *ServiceProxyConfigStatusApplyConfiguration) WithUpdateRevision(value string) *ServiceProxyConfigStatusApplyConfiguration {
+	b.UpdateRevision = &value
+	return b
+}
+
+// WithHalted sets the Halted field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Halted field is set to the value of the last call.
+func (b *ServiceProxyConfigStatusApplyConfiguration) WithHalted(value *HaltedRolloutApplyConfiguration) *ServiceProxyConfigStatusApplyConfiguration {
+	b.Halted = value
 	return b
 }
 

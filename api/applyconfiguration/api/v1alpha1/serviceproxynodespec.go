@@ -14,7 +14,10 @@ type ServiceProxyNodeSpecApplyConfiguration struct {
 	// configRef names the ServiceProxyConfig that the settings come from.
 	ConfigRef *ConfigReferenceApplyConfiguration `json:"configRef,omitempty"`
 	// revision names the settings: the config's name and a hash over them. Two nodes of one revision run the same.
-	Revision                        *string `json:"revision,omitempty"`
+	Revision *string `json:"revision,omitempty"`
+	// action is what the agent is to do: Apply the settings, or Release the node, which removes what the agent ever wrote
+	// to its kernel. Apply when unset.
+	Action                          *apiv1alpha1.Action `json:"action,omitempty"`
 	ProxySettingsApplyConfiguration `json:""`
 }
 
@@ -40,11 +43,27 @@ func (b *ServiceProxyNodeSpecApplyConfiguration) WithRevision(value string) *Ser
 	return b
 }
 
+// WithAction sets the Action field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Action field is set to the value of the last call.
+func (b *ServiceProxyNodeSpecApplyConfiguration) WithAction(value apiv1alpha1.Action) *ServiceProxyNodeSpecApplyConfiguration {
+	b.Action = &value
+	return b
+}
+
 // WithMode sets the Mode field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Mode field is set to the value of the last call.
 func (b *ServiceProxyNodeSpecApplyConfiguration) WithMode(value apiv1alpha1.Mode) *ServiceProxyNodeSpecApplyConfiguration {
 	b.ProxySettingsApplyConfiguration.Mode = &value
+	return b
+}
+
+// WithIPVS sets the IPVS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the IPVS field is set to the value of the last call.
+func (b *ServiceProxyNodeSpecApplyConfiguration) WithIPVS(value *IPVSApplyConfiguration) *ServiceProxyNodeSpecApplyConfiguration {
+	b.ProxySettingsApplyConfiguration.IPVS = value
 	return b
 }
 
@@ -77,5 +96,18 @@ func (b *ServiceProxyNodeSpecApplyConfiguration) WithConntrack(value *ConntrackA
 // If called multiple times, the Sync field is set to the value of the last call.
 func (b *ServiceProxyNodeSpecApplyConfiguration) WithSync(value *SyncApplyConfiguration) *ServiceProxyNodeSpecApplyConfiguration {
 	b.ProxySettingsApplyConfiguration.Sync = value
+	return b
+}
+
+// WithProbes adds the given value to the Probes field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Probes field.
+func (b *ServiceProxyNodeSpecApplyConfiguration) WithProbes(values ...*ProbeApplyConfiguration) *ServiceProxyNodeSpecApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithProbes")
+		}
+		b.ProxySettingsApplyConfiguration.Probes = append(b.ProxySettingsApplyConfiguration.Probes, *values[i])
+	}
 	return b
 }

@@ -16,8 +16,14 @@ type ServiceProxyNodeStatusApplyConfiguration struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// appliedRevision names the settings that the kernel runs now.
 	AppliedRevision *string `json:"appliedRevision,omitempty"`
+	// failedRevision names settings that the agent took back because the kernel refused them or a probe failed with them.
+	// Condition RolledBack says why. They are not tried again before the spec changes.
+	FailedRevision *string `json:"failedRevision,omitempty"`
 	// mode is the mode that the kernel runs now.
 	Mode *apiv1alpha1.Mode `json:"mode,omitempty"`
+	// draining is the number of connections that are still carried by a mode that the node has left. They go on until
+	// they end or spec.ipvs.drainTimeoutSeconds are over. Unset when no mode is being left.
+	Draining *int32 `json:"draining,omitempty"`
 	// capabilities are what the agent found the node able to do.
 	Capabilities *CapabilitiesApplyConfiguration `json:"capabilities,omitempty"`
 	// agentVersion is the version of the agent.
@@ -25,7 +31,7 @@ type ServiceProxyNodeStatusApplyConfiguration struct {
 	// sync says what the kernel holds and when it was last written. It is written when it changed, seldom and never
 	// by an idle node; the metrics of the agent are exact at any time.
 	Sync *SyncStatusApplyConfiguration `json:"sync,omitempty"`
-	// conditions are Ready, Accepted and Programmed.
+	// conditions are Ready, Accepted, Programmed, RolledBack, ForeignProxy and, while it lasts, Draining.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
@@ -51,11 +57,27 @@ func (b *ServiceProxyNodeStatusApplyConfiguration) WithAppliedRevision(value str
 	return b
 }
 
+// WithFailedRevision sets the FailedRevision field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FailedRevision field is set to the value of the last call.
+func (b *ServiceProxyNodeStatusApplyConfiguration) WithFailedRevision(value string) *ServiceProxyNodeStatusApplyConfiguration {
+	b.FailedRevision = &value
+	return b
+}
+
 // WithMode sets the Mode field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Mode field is set to the value of the last call.
 func (b *ServiceProxyNodeStatusApplyConfiguration) WithMode(value apiv1alpha1.Mode) *ServiceProxyNodeStatusApplyConfiguration {
 	b.Mode = &value
+	return b
+}
+
+// WithDraining sets the Draining field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Draining field is set to the value of the last call.
+func (b *ServiceProxyNodeStatusApplyConfiguration) WithDraining(value int32) *ServiceProxyNodeStatusApplyConfiguration {
+	b.Draining = &value
 	return b
 }
 
