@@ -15,6 +15,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // The pauses between attempts after something went wrong: the first, and the longest they grow to.
@@ -37,7 +38,7 @@ type loop struct {
 	table    *forwarding.Table
 	flows    *conntrack.Cleaner
 	checks   *healthChecks
-	tools    *iptables.Tools
+	tools    *xtables.Tools
 	engine   *iptables.Engine
 	plan     plan
 	state    state
@@ -164,7 +165,7 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 		return plan{}, &refusal{v1alpha1.ReasonUnsupportedMode, "spec.mode: this agent does not know " + string(mode) + "; upgrade the agent"}
 	}
 	if l.tools == nil {
-		tools, err := iptables.Probe(ctx)
+		tools, err := xtables.Probe(ctx)
 		if err != nil {
 			return plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
 		}
@@ -246,7 +247,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	written, err := l.engine.Apply(ctx, changes)
 	if err == nil && verify {
 		l.parametersDue = true
-		var repaired iptables.Written
+		var repaired xtables.Written
 		repaired, err = l.engine.Verify(ctx)
 		l.state.repairs += repaired.Chains + repaired.Jumps
 		l.report.verified(repaired.Chains + repaired.Jumps)
@@ -274,7 +275,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		l.verifyAt = now.Add(l.plan.pace.fullInterval)
 	}
 	var took time.Duration
-	if wrote := written != (iptables.Written{}) || l.state.lastSync.IsZero(); wrote || verify {
+	if wrote := written != (xtables.Written{}) || l.state.lastSync.IsZero(); wrote || verify {
 		took = now.Sub(start)
 		if wrote {
 			l.state.lastSync = now

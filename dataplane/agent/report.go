@@ -20,7 +20,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // fieldManager owns the status in server-side apply.
@@ -63,7 +63,7 @@ func (r *reporter) queued(since time.Time) {
 }
 
 // synced is told of a write that succeeded: how long it took and what it was about.
-func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written iptables.Written) {
+func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written xtables.Written) {
 	now := r.clock.Now()
 	r.health.Synced(now)
 	r.health.SetEligible(!batch.World.Node.Leaving)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // Session affinity: each backend has a set of the clients that it served lately. A client that is in one goes there
@@ -23,8 +24,8 @@ func affinityName(p *forwarding.ServicePort, b netip.AddrPort) string {
 }
 
 // setPrefix starts the names of the sets of a family.
-func (f family) setPrefix() string {
-	if f.ipv6 {
+func setPrefix(ipv6 bool) string {
+	if ipv6 {
 		return prefix + "6-"
 	}
 	return prefix + "4-"
@@ -34,13 +35,13 @@ func backendChain(p *forwarding.ServicePort, b netip.AddrPort) string {
 	return prefix + "E-" + affinityName(p, b)
 }
 
-func (f family) clients(p *forwarding.ServicePort, b netip.AddrPort) string {
-	return f.setPrefix() + affinityName(p, b)
+func (r *renderer) clients(p *forwarding.ServicePort, b netip.AddrPort) string {
+	return setPrefix(r.IPv6) + affinityName(p, b)
 }
 
 // recall sends clients back to a backend that served them.
 func (r *renderer) recall(p *forwarding.ServicePort, b netip.AddrPort) string {
-	if r.kernel.sets {
+	if r.MatchesSets {
 		return fmt.Sprintf(" -m set --match-set %s src -g %s", r.clients(p, b), backendChain(p, b))
 	}
 	return fmt.Sprintf(" -m recent --update --seconds %d --reap%s%s", p.AffinitySeconds, r.recentList(p, b), dnat(b))
@@ -48,19 +49,19 @@ func (r *renderer) recall(p *forwarding.ServicePort, b netip.AddrPort) string {
 
 // chooseAndRemember sends a client to a backend and notes that it did.
 func (r *renderer) chooseAndRemember(p *forwarding.ServicePort, b netip.AddrPort) string {
-	if r.kernel.sets {
+	if r.MatchesSets {
 		return " -g " + backendChain(p, b)
 	}
 	return " -m recent --set" + r.recentList(p, b) + dnat(b)
 }
 
 // remember is the chain that notes a client and sends it to a backend, where that takes a chain.
-func (r *renderer) remember(p *forwarding.ServicePort, b netip.AddrPort) []chain {
-	if !r.kernel.sets {
+func (r *renderer) remember(p *forwarding.ServicePort, b netip.AddrPort) []xtables.Chain {
+	if !r.MatchesSets {
 		return nil
 	}
 	protocol := " -p " + p.ID.Protocol.String()
-	return []chain{{name: backendChain(p, b), rules: []string{
+	return []xtables.Chain{{Name: backendChain(p, b), Rules: []string{
 		fmt.Sprintf("%s -j SET --add-set %s src --exist --timeout %d", protocol, r.clients(p, b), p.AffinitySeconds),
 		protocol + dnat(b),
 	}}}
@@ -68,7 +69,7 @@ func (r *renderer) remember(p *forwarding.ServicePort, b netip.AddrPort) []chain
 
 func (r *renderer) recentList(p *forwarding.ServicePort, b netip.AddrPort) string {
 	mask := "255.255.255.255"
-	if r.ipv6 {
+	if r.IPv6 {
 		mask = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 	}
 	return fmt.Sprintf(" --name %s --mask %s --rsource", prefix+affinityName(p, b), mask)
@@ -76,7 +77,7 @@ func (r *renderer) recentList(p *forwarding.ServicePort, b netip.AddrPort) strin
 
 // clientSets are the sets that the rules of a Service port refer to, and for how many seconds they remember.
 func (r *renderer) clientSets(p *forwarding.ServicePort) map[string]uint32 {
-	if !r.kernel.sets || p.AffinitySeconds == 0 {
+	if !r.MatchesSets || p.AffinitySeconds == 0 {
 		return nil
 	}
 	sets := map[string]uint32{}
@@ -91,20 +92,20 @@ func (r *renderer) clientSets(p *forwarding.ServicePort) map[string]uint32 {
 // sets are the sets of one family: what rules need, and what the kernel has. A set must be there before the first rule
 // that refers to it, and can go only after the last.
 type sets struct {
-	family family
+	ipv6   bool
 	wanted map[string]uint32
 	held   map[string]bool
 	// missing and surplus are the differences between the two.
 	missing, surplus map[string]bool
 }
 
-func newSets(f family) *sets {
-	return &sets{family: f, wanted: map[string]uint32{}, held: map[string]bool{}, missing: map[string]bool{}, surplus: map[string]bool{}}
+func newSets(ipv6 bool) *sets {
+	return &sets{ipv6: ipv6, wanted: map[string]uint32{}, held: map[string]bool{}, missing: map[string]bool{}, surplus: map[string]bool{}}
 }
 
 // found tells which sets of ours the kernel holds.
 func (s *sets) found() error {
-	names, err := ipset.Names(s.family.setPrefix())
+	names, err := ipset.Names(setPrefix(s.ipv6))
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func (s *sets) drop(sets map[string]uint32) {
 // create makes what is missing, before rules are written.
 func (s *sets) create() error {
 	for name := range s.missing {
-		if err := ipset.Clients(name, s.family.ipv6, s.wanted[name]); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := ipset.Clients(name, s.ipv6, s.wanted[name]); err != nil && !errors.Is(err, unix.EEXIST) {
 			return err
 		}
 		s.held[name] = true
@@ -166,4 +167,13 @@ func (s *sets) remove() error {
 		delete(s.surplus, name)
 	}
 	return nil
+}
+
+// clear removes every set of ours; no rule may refer to one any more.
+func (s *sets) clear() error {
+	clear(s.wanted)
+	if err := s.found(); err != nil {
+		return err
+	}
+	return s.remove()
 }

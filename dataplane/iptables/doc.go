@@ -1,9 +1,8 @@
 // Package iptables makes the tables of iptables match a forwarding table.
 //
 // It renders Service ports into chains (render.go, fixed.go), finds a packet's Service through trees of chains
-// (package dispatch), writes only the chains that differ in one transaction per table (ruleset.go, kernel.go), and can
-// compare all of it with what the kernel holds (engine.go). Rules are written in the words of iptables-save, so that
-// what was written and what is read back can be compared as text.
+// (package dispatch), has only the chains written that differ (package xtables), and can
+// compare all of it with what the kernel holds (engine.go).
 //
 // Everything it makes is named SPROXY-*, and it never touches anything else:
 //

@@ -1,13 +1,13 @@
 package iptables
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables/dispatch"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // Engine makes the kernel match a forwarding table. It is not safe for concurrent use.
@@ -15,28 +15,11 @@ type Engine struct {
 	families []*engine
 }
 
-// Written says what a call has done.
-type Written struct {
-	// Chains is the number of chains that were written or removed.
-	Chains int
-	// Bytes is the size of what was given to iptables-restore.
-	Bytes int
-	// Jumps is the number of jumps to our chains that were missing.
-	Jumps int
-}
-
-// Add adds what another call has done.
-func (w *Written) Add(v Written) {
-	w.Chains += v.Chains
-	w.Bytes += v.Bytes
-	w.Jumps += v.Jumps
-}
-
 // New returns an engine for an empty forwarding table that writes with the given tools. The kernel is neither read nor
 // written before the first Apply or Verify.
-func New(t *Tools, settings Settings) *Engine {
+func New(t *xtables.Tools, settings Settings) *Engine {
 	e := &Engine{}
-	for _, f := range t.families {
+	for _, f := range t.Families {
 		e.families = append(e.families, newEngine(f, settings))
 	}
 	return e
@@ -44,8 +27,8 @@ func New(t *Tools, settings Settings) *Engine {
 
 // Apply writes what changed in the forwarding table. After an error the kernel holds what it held before, at worst in
 // one of its tables what it is to hold; the next call compares and writes everything.
-func (e *Engine) Apply(ctx context.Context, changes []forwarding.Change) (Written, error) {
-	return e.each(func(f *engine) (Written, error) {
+func (e *Engine) Apply(ctx context.Context, changes []forwarding.Change) (xtables.Written, error) {
+	return e.each(func(f *engine) (xtables.Written, error) {
 		for _, c := range changes {
 			f.change(c)
 		}
@@ -75,12 +58,23 @@ func (e *Engine) OpenHealthPorts(ports []uint16) {
 }
 
 // Verify compares everything with the kernel and writes what differs.
-func (e *Engine) Verify(ctx context.Context) (Written, error) {
-	return e.each(func(f *engine) (Written, error) { return f.verify(ctx) })
+func (e *Engine) Verify(ctx context.Context) (xtables.Written, error) {
+	return e.each(func(f *engine) (xtables.Written, error) { return f.verify(ctx) })
 }
 
-func (e *Engine) each(do func(*engine) (Written, error)) (Written, error) {
-	var all Written
+// Remove removes every jump, chain and set that this package ever made with these tools, and nothing else. Connections that
+// were translated go on as they are.
+func (e *Engine) Remove(ctx context.Context) error {
+	var errs []error
+	for _, f := range e.families {
+		f.stale = true
+		errs = append(errs, f.tools.Remove(ctx, prefix, tables...), f.sets.clear())
+	}
+	return errors.Join(errs...)
+}
+
+func (e *Engine) each(do func(*engine) (xtables.Written, error)) (xtables.Written, error) {
+	var all xtables.Written
 	var errs []error
 	for _, f := range e.families {
 		w, err := do(f)
@@ -94,14 +88,14 @@ func (e *Engine) each(do func(*engine) (Written, error)) (Written, error) {
 func (e *Engine) Rules() int {
 	n := 0
 	for _, f := range e.families {
-		n += f.nat.rules + f.filter.rules
+		n += f.nat.Rules() + f.filter.Rules()
 	}
 	return n
 }
 
 // engine is an engine for one family.
 type engine struct {
-	tools  tools
+	tools  *xtables.Programs
 	render renderer
 	ports  map[forwarding.PortID]*forwarding.ServicePort
 
@@ -111,7 +105,7 @@ type engine struct {
 	// healthPorts are the node ports at which load balancers ask for local endpoints.
 	healthPorts []uint16
 
-	nat, filter *ruleset
+	nat, filter *xtables.Table
 	sets        *sets
 	// stale says that what the kernel holds is not known.
 	stale bool
@@ -133,15 +127,15 @@ type frontend struct {
 	*forwarding.Frontend
 }
 
-func newEngine(t tools, settings Settings) *engine {
+func newEngine(t *xtables.Programs, settings Settings) *engine {
 	e := &engine{
 		tools:  t,
-		render: renderer{family: t.family, settings: settings, kernel: t.kernel},
+		render: renderer{Programs: t, settings: settings},
 		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
-		nat:    newRuleset("nat"), filter: newRuleset("filter"), sets: newSets(t.family),
+		nat:    xtables.NewTable("nat", prefix), filter: xtables.NewTable("filter", prefix), sets: newSets(t.IPv6),
 		stale: true,
 	}
-	nibbles := t.addressNibbles()
+	nibbles := dispatch.AddressNibbles(t.IPv6)
 	forward := func(f frontend, match string) []string { return e.render.frontend(f.port, f.Frontend, match) }
 	closed := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, false) }
 	closedInRange := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, true) }
@@ -150,7 +144,7 @@ func newEngine(t tools, settings Settings) *engine {
 	}
 	e.addresses = newTree(chainAddresses, nibbles, forward, nil)
 	e.nodePorts = newTree(chainNodePorts, 0, forward, nil)
-	e.inRange = newTree(chainRange, nibbles, closedInRange, t.refuseAll())
+	e.inRange = newTree(chainRange, nibbles, closedInRange, t.RefuseAll())
 	e.closed = newTree(chainClosed, nibbles, closed, nil)
 	e.closedPorts = newTree(chainClosedPorts, 0, closed, nil)
 	return e
@@ -161,7 +155,7 @@ func (e *engine) filterTrees() []*tree { return []*tree{e.inRange, e.closed, e.c
 
 // change takes a change of the forwarding table into the trees and asks for the chains it touches.
 func (e *engine) change(c forwarding.Change) {
-	if c.Old != nil && c.Old.ID.IPv6 == e.render.ipv6 {
+	if c.Old != nil && c.Old.ID.IPv6 == e.render.IPv6 {
 		delete(e.ports, c.Old.ID)
 		for i := range c.Old.Frontends {
 			key := dispatch.KeyOf(c.Old.Frontends[i].Key)
@@ -173,14 +167,14 @@ func (e *engine) change(c forwarding.Change) {
 			}
 		}
 		for _, ch := range e.render.chains(c.Old) {
-			e.nat.drop(ch.name)
+			e.nat.Drop(ch.Name)
 		}
 		e.sets.drop(e.render.clientSets(c.Old))
 	}
-	if c.New != nil && c.New.ID.IPv6 == e.render.ipv6 {
+	if c.New != nil && c.New.ID.IPv6 == e.render.IPv6 {
 		e.ports[c.New.ID] = c.New
 		for _, ch := range e.render.chains(c.New) {
-			e.nat.want(ch)
+			e.nat.Want(ch)
 		}
 		e.sets.want(e.render.clientSets(c.New))
 		e.list(c.New)
@@ -216,13 +210,13 @@ func (e *engine) renderAll() {
 	fresh := newEngine(e.tools, e.render.settings)
 	e.addresses.Tree, e.nodePorts.Tree = fresh.addresses.Tree, fresh.nodePorts.Tree
 	e.inRange.Tree, e.closed.Tree, e.closedPorts.Tree = fresh.inRange.Tree, fresh.closed.Tree, fresh.closedPorts.Tree
-	clear(e.nat.pending)
-	clear(e.filter.pending)
-	e.nat.dropOthers(nil)
-	e.filter.dropOthers(nil)
+	for _, t := range []*xtables.Table{e.nat, e.filter} {
+		t.Forget()
+		t.DropOthers(nil)
+	}
 	for _, p := range e.ports {
 		for _, ch := range e.render.chains(p) {
-			e.nat.want(ch)
+			e.nat.Want(ch)
 		}
 		e.list(p)
 	}
@@ -237,49 +231,49 @@ func (e *engine) flush() {
 		e.render.flush(t, e.filter)
 	}
 	for _, c := range e.render.fixedNAT(e.nodePorts.Len() > 0) {
-		e.nat.want(c)
+		e.nat.Want(c)
 	}
 	for _, c := range e.render.fixedFilter(e.closed.Len() > 0, e.closedPorts.Len() > 0, e.healthPorts) {
-		e.filter.want(c)
+		e.filter.Want(c)
 	}
 }
 
-func (r *renderer) flush(t *tree, s *ruleset) {
+func (r *renderer) flush(t *tree, s *xtables.Table) {
 	t.Dirty(func(prefix dispatch.Key, dispatched *dispatch.Chain[frontend]) {
-		c := chain{name: treeChain(t.name, prefix, t.addressNibbles)}
+		c := xtables.Chain{Name: treeChain(t.name, prefix, t.addressNibbles)}
 		if dispatched == nil {
-			s.drop(c.name)
+			s.Drop(c.Name)
 			return
 		}
 		for _, entry := range dispatched.Entries {
 			if entry.Value == nil {
-				c.rules = append(c.rules, r.match(entry.Key, t.addressNibbles, "")+" -g "+treeChain(t.name, entry.Key, t.addressNibbles))
+				c.Rules = append(c.Rules, r.match(entry.Key, t.addressNibbles, "")+" -g "+treeChain(t.name, entry.Key, t.addressNibbles))
 				continue
 			}
 			comment := fmt.Sprintf("%s %s", entry.Value.port.ID, entry.Value.Kind)
-			c.rules = append(c.rules, t.rules(*entry.Value, r.match(entry.Key, t.addressNibbles, comment))...)
+			c.Rules = append(c.Rules, t.rules(*entry.Value, r.match(entry.Key, t.addressNibbles, comment))...)
 		}
-		c.rules = append(c.rules, t.otherwise...)
-		s.want(c)
+		c.Rules = append(c.Rules, t.otherwise...)
+		s.Want(c)
 	})
 }
 
 // verify reads the kernel, and writes what differs.
-func (e *engine) verify(ctx context.Context) (Written, error) {
-	tables := map[string]dump{}
-	for _, s := range []*ruleset{e.nat, e.filter} {
-		d, err := e.tools.read(ctx, s.table)
+func (e *engine) verify(ctx context.Context) (xtables.Written, error) {
+	tables := map[string]xtables.Dump{}
+	for name, s := range map[string]*xtables.Table{"nat": e.nat, "filter": e.filter} {
+		d, err := e.tools.Read(ctx, name)
 		if err != nil {
 			e.stale = true
-			return Written{}, err
+			return xtables.Written{}, err
 		}
-		tables[s.table] = d
-		s.found(d.ours())
+		tables[name] = d
+		s.Found(d)
 	}
-	if e.render.kernel.sets {
+	if e.render.MatchesSets {
 		if err := e.sets.found(); err != nil {
 			e.stale = true
-			return Written{}, err
+			return xtables.Written{}, err
 		}
 	}
 	e.renderAll()
@@ -287,31 +281,24 @@ func (e *engine) verify(ctx context.Context) (Written, error) {
 	if err != nil {
 		return w, err
 	}
-	w.Jumps, err = e.tools.install(tables)
+	w.Jumps, err = e.tools.Install(jumps(), tables)
 	e.stale = err != nil
 	return w, err
 }
 
 // write gives the kernel what is pending. Table nat goes first: what it sends to a backend, filter never sees under the
 // address of the Service.
-func (e *engine) write(ctx context.Context) (Written, error) {
+func (e *engine) write(ctx context.Context) (xtables.Written, error) {
 	e.flush()
 	if err := e.sets.create(); err != nil {
 		e.stale = true
-		return Written{}, err
+		return xtables.Written{}, err
 	}
-	var script bytes.Buffer
-	e.nat.script(&script)
-	e.filter.script(&script)
-	w := Written{Chains: len(e.nat.pending) + len(e.filter.pending), Bytes: script.Len()}
-	if script.Len() > 0 {
-		if err := e.tools.apply(ctx, script.Bytes()); err != nil {
-			e.stale = true
-			return Written{}, err
-		}
+	w, err := e.tools.Write(ctx, e.nat, e.filter)
+	if err != nil {
+		e.stale = true
+		return w, err
 	}
-	e.nat.written()
-	e.filter.written()
 	if err := e.sets.remove(); err != nil {
 		e.stale = true
 		return w, err

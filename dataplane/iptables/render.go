@@ -8,27 +8,13 @@ import (
 	"slices"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
-
-// chain is the name of a chain and its rules. A rule is what follows "-A NAME" in iptables-save.
-type chain struct {
-	name  string
-	rules []string
-}
 
 // renderer turns Service ports into rules. It is pure.
 type renderer struct {
-	family
+	*xtables.Programs
 	settings Settings
-	kernel   kernel
-}
-
-// kernel is what a kernel offers that rules can be shorter or better with.
-type kernel struct {
-	// hairpins says that one rule recognises every hairpin (xt_bpf); else each backend needs one.
-	hairpins bool
-	// sets says that rules can use sets (ip_set, xt_set).
-	sets bool
 }
 
 const (
@@ -44,7 +30,7 @@ const (
 // must find it again when there are more, or its hairpins have to be told from other connections.
 func (r *renderer) needsChain(p *forwarding.ServicePort, pool forwarding.Pool) bool {
 	n := len(p.Backends(pool))
-	return n > 1 || n == 1 && (p.AffinitySeconds > 0 || !r.kernel.hairpins)
+	return n > 1 || n == 1 && (p.AffinitySeconds > 0 || !r.MatchesHairpins)
 }
 
 func poolChain(p *forwarding.ServicePort, pool forwarding.Pool) string {
@@ -54,7 +40,7 @@ func poolChain(p *forwarding.ServicePort, pool forwarding.Pool) string {
 	return prefix + "C-" + portDigest(p.ID)
 }
 
-func (r *renderer) markMasquerade() string { return " -j MARK --set-xmark " + r.settings.mark() }
+func (r *renderer) markMasquerade() string { return xtables.MarkBit(r.settings.MarkBit).Set() }
 
 // toPool sends what a match lets through to a pool.
 func (r *renderer) toPool(match string, p *forwarding.ServicePort, pool forwarding.Pool) []string {
@@ -71,7 +57,7 @@ func (r *renderer) toPool(match string, p *forwarding.ServicePort, pool forwardi
 // hairpins marks packets that may come back to the backend that sent them, where the kernel has no match for all of
 // them. A backend that reaches another backend of its own Service is then masqueraded too.
 func (r *renderer) hairpins(backends []netip.AddrPort) []string {
-	if r.kernel.hairpins {
+	if r.MatchesHairpins {
 		return nil
 	}
 	var rules []string
@@ -143,11 +129,11 @@ func (r *renderer) closed(f *forwarding.Frontend, match string, inRange bool) []
 	case inRange:
 		return nil
 	}
-	return []string{match + r.refuse(f.Key.Protocol)}
+	return []string{match + r.Refuse(f.Key.Protocol)}
 }
 
 // chains renders the chains that belong to one Service port.
-func (r *renderer) chains(p *forwarding.ServicePort) []chain {
+func (r *renderer) chains(p *forwarding.ServicePort) []xtables.Chain {
 	used := map[forwarding.Pool]bool{}
 	var sources *forwarding.Frontend
 	for i := range p.Frontends {
@@ -159,7 +145,7 @@ func (r *renderer) chains(p *forwarding.ServicePort) []chain {
 			sources = f
 		}
 	}
-	var chains []chain
+	var chains []xtables.Chain
 	for _, pool := range []forwarding.Pool{forwarding.Cluster, forwarding.Local} {
 		if used[pool] && r.needsChain(p, pool) {
 			chains = append(chains, r.pool(p, pool)...)
@@ -175,16 +161,16 @@ func (r *renderer) chains(p *forwarding.ServicePort) []chain {
 }
 
 // classes renders the chain that treats clients by their class: pods, this node, everyone else.
-func (r *renderer) classes(p *forwarding.ServicePort, f *forwarding.Frontend) chain {
+func (r *renderer) classes(p *forwarding.ServicePort, f *forwarding.Frontend) xtables.Chain {
 	anyPacket := " -p " + p.ID.Protocol.String()
 	matches := [...][]string{
 		forwarding.Host:   {anyPacket + " -m addrtype --src-type LOCAL"},
 		forwarding.Remote: {anyPacket},
 	}
-	for _, pod := range r.settings.isPod(r.ipv6) {
+	for _, pod := range r.settings.isPod(r.IPv6) {
 		matches[forwarding.Pod] = append(matches[forwarding.Pod], pod+anyPacket)
 	}
-	c := chain{name: prefix + "X-" + portDigest(p.ID)}
+	c := xtables.Chain{Name: prefix + "X-" + portDigest(p.ID)}
 	for class, route := range f.Routes {
 		differs := func(later forwarding.Route) bool { return later != route }
 		if after := f.Routes[class+1:]; len(after) > 0 && !slices.ContainsFunc(after, differs) {
@@ -194,37 +180,37 @@ func (r *renderer) classes(p *forwarding.ServicePort, f *forwarding.Frontend) ch
 			switch {
 			case route.Pool != forwarding.Nowhere:
 				if route.Masquerade {
-					c.rules = append(c.rules, match+r.markMasquerade())
+					c.Rules = append(c.Rules, match+r.markMasquerade())
 				}
-				c.rules = append(c.rules, r.toPool(match, p, route.Pool)...)
+				c.Rules = append(c.Rules, r.toPool(match, p, route.Pool)...)
 			case match != anyPacket:
-				c.rules = append(c.rules, match+" -j RETURN")
+				c.Rules = append(c.Rules, match+" -j RETURN")
 			}
 		}
 	}
 	return c
 }
 
-func (r *renderer) sources(p *forwarding.ServicePort, f *forwarding.Frontend) chain {
+func (r *renderer) sources(p *forwarding.ServicePort, f *forwarding.Frontend) xtables.Chain {
 	id := portDigest(p.ID)
-	c := chain{name: prefix + "F-" + id}
+	c := xtables.Chain{Name: prefix + "F-" + id}
 	for _, source := range f.Sources {
-		c.rules = append(c.rules, fmt.Sprintf(" -s %s -g %sX-%s", source, prefix, id))
+		c.Rules = append(c.Rules, fmt.Sprintf(" -s %s -g %sX-%s", source, prefix, id))
 	}
 	return c
 }
 
 // pool renders the chain, or the tree of chains, that spreads connections evenly over backends.
-func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []chain {
+func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []xtables.Chain {
 	backends := p.Backends(pool)
-	root := chain{name: poolChain(p, pool), rules: r.hairpins(backends)}
+	root := xtables.Chain{Name: poolChain(p, pool), Rules: r.hairpins(backends)}
 	// The target DNAT takes a port only where the rule names the protocol.
 	protocol := " -p " + p.ID.Protocol.String()
 	choose := dnat
-	var below []chain
+	var below []xtables.Chain
 	if p.AffinitySeconds > 0 {
 		for _, b := range backends {
-			root.rules = append(root.rules, protocol+r.recall(p, b))
+			root.Rules = append(root.Rules, protocol+r.recall(p, b))
 			below = append(below, r.remember(p, b)...)
 		}
 		choose = func(b netip.AddrPort) string { return r.chooseAndRemember(p, b) }
@@ -232,7 +218,7 @@ func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []chain
 	spread := func(b netip.AddrPort, outOf int) string { return protocol + share(1, outOf) + choose(b) }
 	if len(backends) <= line {
 		for i, b := range backends {
-			root.rules = append(root.rules, spread(b, len(backends)-i))
+			root.Rules = append(root.Rules, spread(b, len(backends)-i))
 		}
 		return append(below, root)
 	}
@@ -241,29 +227,29 @@ func (r *renderer) pool(p *forwarding.ServicePort, pool forwarding.Pool) []chain
 
 // branch spreads backends over branches by a hash, each taken as often as it has backends, so that every backend is as
 // likely as every other. A backend that comes or goes changes the chains on its path and no others.
-func branch(c chain, backends []netip.AddrPort, spread func(b netip.AddrPort, outOf int) string, depth int) []chain {
+func branch(c xtables.Chain, backends []netip.AddrPort, spread func(b netip.AddrPort, outOf int) string, depth int) []xtables.Chain {
 	var branches [fanOut][]netip.AddrPort
 	for _, b := range backends {
 		i := hash(b) >> (3 * depth) % fanOut
 		branches[i] = append(branches[i], b)
 	}
 	left := len(backends)
-	var below []chain
+	var below []xtables.Chain
 	for i, members := range branches {
 		switch {
 		case len(members) == 0:
 			continue
 		case len(members) == 1:
-			c.rules = append(c.rules, spread(members[0], left))
+			c.Rules = append(c.Rules, spread(members[0], left))
 		default:
-			sub := chain{name: fmt.Sprintf("%s%d", c.name, i)}
+			sub := xtables.Chain{Name: fmt.Sprintf("%s%d", c.Name, i)}
 			if depth == 0 {
-				sub.name = fmt.Sprintf("%s-%d", c.name, i)
+				sub.Name = fmt.Sprintf("%s-%d", c.Name, i)
 			}
-			c.rules = append(c.rules, share(len(members), left)+" -g "+sub.name)
+			c.Rules = append(c.Rules, share(len(members), left)+" -g "+sub.Name)
 			if len(members) <= fanOut || depth == maxDepth-1 {
 				for j, b := range members {
-					sub.rules = append(sub.rules, spread(b, len(members)-j))
+					sub.Rules = append(sub.Rules, spread(b, len(members)-j))
 				}
 				below = append(below, sub)
 			} else {
@@ -272,7 +258,7 @@ func branch(c chain, backends []netip.AddrPort, spread func(b netip.AddrPort, ou
 		}
 		left -= len(members)
 	}
-	return append([]chain{c}, below...)
+	return append([]xtables.Chain{c}, below...)
 }
 
 func hash(b netip.AddrPort) uint32 {

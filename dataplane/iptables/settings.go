@@ -1,9 +1,10 @@
 package iptables
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // Settings are what the rules depend on besides the forwarding table. It is a value: Equal settings give equal rules.
@@ -42,21 +43,9 @@ func (s *Settings) equal(t *Settings) bool {
 		(s.NodePortAddresses == nil) == (t.NodePortAddresses == nil)
 }
 
-func (s *Settings) mark() string {
-	bit := uint32(1) << s.MarkBit
-	return fmt.Sprintf("%#x/%#x", bit, bit)
-}
-
 // isPod are the matches that together recognise packets of pods in one family; none where they cannot be told.
 func (s *Settings) isPod(ipv6 bool) []string {
-	if s.PodInterface != "" {
-		return []string{" -i " + s.PodInterface}
-	}
-	var matches []string
-	for _, cidr := range ofFamily(s.PodCIDRs, ipv6) {
-		matches = append(matches, " -s "+cidr.String())
-	}
-	return matches
+	return xtables.Pods{CIDRs: s.PodCIDRs, Interface: s.PodInterface}.Matches(ipv6)
 }
 
 // DetectsPods says whether packets of pods can be told from others in a family.
@@ -64,14 +53,4 @@ func (s *Settings) DetectsPods(ipv6 bool) bool { return len(s.isPod(ipv6)) > 0 }
 
 func (s *Settings) inServiceCIDR(addr netip.Addr) bool {
 	return slices.ContainsFunc(s.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(addr) })
-}
-
-func ofFamily(prefixes []netip.Prefix, ipv6 bool) []netip.Prefix {
-	var found []netip.Prefix
-	for _, p := range prefixes {
-		if p.Addr().Is6() == ipv6 {
-			found = append(found, p)
-		}
-	}
-	return found
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 )
 
@@ -26,16 +27,16 @@ func TestIPTables(t *testing.T) {
 // onBothBackends makes a spec for each backend. It runs in a network namespace of its own, on a thread that stays in
 // it, so that every program that it starts is in it too.
 func onBothBackends(text string, body func(ctx context.Context, k *kernel)) {
-	for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, backend := range []xtables.Backend{xtables.NFT, xtables.Legacy} {
 		It(fmt.Sprintf("%s [%s]", text, backend), func(ctx SpecContext) { inNamespace(backend, func(k *kernel) { body(ctx, k) }) })
 	}
 }
 
 // kernel is a network namespace in which one backend is in use.
-type kernel struct{ backend iptables.Backend }
+type kernel struct{ backend xtables.Backend }
 
 // inNamespace runs body in a new network namespace.
-func inNamespace(backend iptables.Backend, body func(k *kernel)) {
+func inNamespace(backend xtables.Backend, body func(k *kernel)) {
 	GinkgoHelper()
 	runtime.LockOSThread()
 	home, err := netns.Get()
@@ -86,9 +87,9 @@ func (k *kernel) dump() string {
 	return strings.Join(kept, "\n")
 }
 
-func probe(ctx context.Context) *iptables.Tools {
+func probe(ctx context.Context) *xtables.Tools {
 	GinkgoHelper()
-	tools, err := iptables.Probe(ctx)
+	tools, err := xtables.Probe(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	return tools
 }

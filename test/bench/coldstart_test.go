@@ -5,6 +5,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // manyServices is the size at which starts are measured.
@@ -14,7 +15,7 @@ func manyServices() *plan {
 
 // BenchmarkColdStart measures the first write to an empty kernel: deciding, rendering, and all rules of 10,000 Services.
 func BenchmarkColdStart(b *testing.B) {
-	backends(b, func(b *testing.B, backend iptables.Backend) {
+	backends(b, func(b *testing.B, backend xtables.Backend) {
 		p := manyServices()
 		var bytes, chains, rules int
 		for b.Loop() {
@@ -32,7 +33,7 @@ func BenchmarkColdStart(b *testing.B) {
 
 // BenchmarkAdopt measures a restart: a new engine finds the rules of 10,000 Services in the kernel, all of them right.
 func BenchmarkAdopt(b *testing.B) {
-	backends(b, func(b *testing.B, backend iptables.Backend) {
+	backends(b, func(b *testing.B, backend xtables.Backend) {
 		n := filled(b, newHost(b), backend, manyServices())
 		bytes := 0
 		for b.Loop() {

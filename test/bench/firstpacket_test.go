@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // rig is a client and a server with routers between them, each the only way to certain addresses:
@@ -107,7 +107,7 @@ var (
 // Every value is the median of one target divided by that of "clean" in the same run: a router with conntrack and a rule
 // for translation that never matches, which is what a node costs without any Service.
 func BenchmarkFirstPacket(b *testing.B) {
-	backends(b, func(b *testing.B, backend iptables.Backend) {
+	backends(b, func(b *testing.B, backend xtables.Backend) {
 		r := newRig(b)
 		medians := r.measure(b, ourTargets(b, r, backend))
 		report(b, "last-of-10000/first-of-10", medians["last-of-10000"]/medians["first-of-10"])
@@ -116,7 +116,7 @@ func BenchmarkFirstPacket(b *testing.B) {
 }
 
 // ourTargets adds three routers: "clean", one with 10 Services, and one with 10,000.
-func ourTargets(b *testing.B, r *rig, backend iptables.Backend) []*target {
+func ourTargets(b *testing.B, r *rig, backend xtables.Backend) []*target {
 	clean, cleanEndpoints := r.router(b, nowhere)
 	neverMatch(b, clean, backend)
 	fewHost, fewEndpoints := r.router(b, fewRange)
@@ -151,7 +151,7 @@ func (r *rig) measure(b *testing.B, targets []*target) map[string]float64 {
 }
 
 // neverMatch gives a router conntrack and translation, and no packet to translate.
-func neverMatch(tb testing.TB, h *host, backend iptables.Backend) {
+func neverMatch(tb testing.TB, h *host, backend xtables.Backend) {
 	h.restore(tb, string(backend), "*nat\n-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 9 -j DNAT --to-destination 192.0.2.2:9\n"+
 		"-A POSTROUTING -s 192.0.2.1/32 -j MASQUERADE\nCOMMIT\n")
 }

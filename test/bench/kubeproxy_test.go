@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/churn"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster/binaries"
@@ -23,7 +23,7 @@ import (
 type kubeProxy struct {
 	cluster  *cluster.Cluster
 	node     *cluster.Node
-	backend  iptables.Backend
+	backend  xtables.Backend
 	recorder *recorder
 	// services is how many Services of a plan the cluster has.
 	services int
@@ -34,7 +34,7 @@ type kubeProxy struct {
 // startTimeout is far beyond what it takes for a cluster to start on a busy machine, or kube-proxy to follow.
 const startTimeout = 2 * time.Minute
 
-func startKubeProxy(b *testing.B, backend iptables.Backend) *kubeProxy {
+func startKubeProxy(b *testing.B, backend xtables.Backend) *kubeProxy {
 	b.Helper()
 	cache, err := binaries.Open()
 	if err != nil {
@@ -176,9 +176,9 @@ func (k *kubeProxy) syncs(ctx context.Context, b *testing.B) (count, seconds flo
 // BenchmarkKubeProxy puts the real kube-proxy beside the engine, backend by backend, in this run and on this kernel:
 // how many rules it writes, what it does for one change, and what its rules cost a packet.
 func BenchmarkKubeProxy(b *testing.B) {
-	backends(b, func(b *testing.B, backend iptables.Backend) {
+	backends(b, func(b *testing.B, backend xtables.Backend) {
 		k := startKubeProxy(b, backend)
-		if backend == iptables.NFT { // with the other it counts the same
+		if backend == xtables.NFT { // with the other it counts the same
 			k.checkCounts(b)
 		}
 		p := newPlan(shape{services: 10_000, endpoints: 2}, serviceRange, kubeProxyEndpoints)

@@ -16,7 +16,7 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // root is the folder of the repository.
@@ -157,8 +157,8 @@ func number(v float64) string {
 }
 
 // backends runs a benchmark with each backend of iptables.
-func backends(b *testing.B, f func(*testing.B, iptables.Backend)) {
-	for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+func backends(b *testing.B, f func(*testing.B, xtables.Backend)) {
+	for _, backend := range []xtables.Backend{xtables.NFT, xtables.Legacy} {
 		b.Run(string(backend), func(b *testing.B) { f(b, backend) })
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // The ranges of benchmarks that send no packets.
@@ -21,19 +21,19 @@ func sizes() []int { return []int{100, 1_000, 10_000} }
 // BenchmarkOneChange measures what it costs to follow one endpoint of one Service, by how many Services there are: from
 // the new EndpointSlice, decoded, to the kernel having the rules.
 func BenchmarkOneChange(b *testing.B) {
-	backends(b, func(b *testing.B, backend iptables.Backend) {
+	backends(b, func(b *testing.B, backend xtables.Backend) {
 		for _, services := range sizes() {
 			b.Run(fmt.Sprint(services), func(b *testing.B) { oneChange(b, backend, services) })
 		}
 	})
 }
 
-func oneChange(b *testing.B, backend iptables.Backend, services int) {
+func oneChange(b *testing.B, backend xtables.Backend, services int) {
 	recorder, path := newRecorder(b, ourPrograms(backend)), os.Getenv("PATH")
 	b.Setenv("PATH", recorder.path())
 	recorded := filled(b, newHost(b), backend, newPlan(shape{services: services, endpoints: 2}, serviceRange, endpointRange))
 	const repeat = 3
-	var written iptables.Written
+	var written xtables.Written
 	recorder.start(b)
 	for generation := range repeat {
 		w := recorded.apply(b, recorded.engine, recorded.set(services/2, generation+1))
@@ -62,7 +62,7 @@ func oneChange(b *testing.B, backend iptables.Backend, services int) {
 }
 
 // ourPrograms are the programs of a backend that the engine calls, by the names that it calls them by.
-func ourPrograms(backend iptables.Backend) map[string]string {
+func ourPrograms(backend xtables.Backend) map[string]string {
 	programs := map[string]string{}
 	for _, family := range []string{"iptables", "ip6tables"} {
 		for _, suffix := range []string{"", "-save", "-restore"} {

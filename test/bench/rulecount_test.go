@@ -14,7 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/churn"
 )
 
@@ -43,7 +43,7 @@ func (s shape) String() string {
 // ourRules counts the rules of nat and filter in a kernel that nobody else writes to: everything, jumps included.
 func ourRules(tb testing.TB, s shape) int {
 	tb.Helper()
-	n := filled(tb, newHost(tb), iptables.NFT, newPlan(s, serviceRange, endpointRange))
+	n := filled(tb, newHost(tb), xtables.NFT, newPlan(s, serviceRange, endpointRange))
 	count := 0
 	n.do(tb, func() error {
 		for _, table := range []string{"nat", "filter"} {

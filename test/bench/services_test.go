@@ -14,6 +14,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // The ports of every Service here and of its endpoints.
@@ -114,12 +115,12 @@ type node struct {
 	settings iptables.Settings
 	view     forwarding.Node
 	table    *forwarding.Table
-	tools    *iptables.Tools
+	tools    *xtables.Tools
 	engine   *iptables.Engine
 }
 
 // newNode makes a node on a host that uses a backend; nothing is written yet.
-func newNode(tb testing.TB, h *host, backend iptables.Backend, p *plan) *node {
+func newNode(tb testing.TB, h *host, backend xtables.Backend, p *plan) *node {
 	tb.Helper()
 	n := &node{
 		host: h, plan: p, table: forwarding.NewTable(),
@@ -136,7 +137,7 @@ func newNode(tb testing.TB, h *host, backend iptables.Backend, p *plan) *node {
 		if err != nil {
 			return fmt.Errorf("making the kubelet's hint: %w: %s", err, out)
 		}
-		n.tools, err = iptables.Probe(tb.Context())
+		n.tools, err = xtables.Probe(tb.Context())
 		return err
 	})
 	if n.tools.Backend != backend {
@@ -163,7 +164,7 @@ func (n *node) everything() []forwarding.Change {
 }
 
 // apply has the engine write changes.
-func (n *node) apply(tb testing.TB, e *iptables.Engine, changes []forwarding.Change) (written iptables.Written) {
+func (n *node) apply(tb testing.TB, e *iptables.Engine, changes []forwarding.Change) (written xtables.Written) {
 	tb.Helper()
 	n.do(tb, func() (err error) {
 		written, err = e.Apply(context.WithoutCancel(tb.Context()), changes)
@@ -173,7 +174,7 @@ func (n *node) apply(tb testing.TB, e *iptables.Engine, changes []forwarding.Cha
 }
 
 // filled is a node with the rules of all its Services in the kernel.
-func filled(tb testing.TB, h *host, backend iptables.Backend, p *plan) *node {
+func filled(tb testing.TB, h *host, backend xtables.Backend, p *plan) *node {
 	tb.Helper()
 	n := newNode(tb, h, backend, p)
 	n.apply(tb, n.engine, n.everything())

@@ -16,6 +16,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 )
 
@@ -39,13 +40,13 @@ type mode struct {
 
 func modes() []mode {
 	var all []mode
-	for _, backend := range []iptables.Backend{iptables.NFT, iptables.Legacy} {
+	for _, backend := range []xtables.Backend{xtables.NFT, xtables.Legacy} {
 		all = append(all, mode{"iptables " + string(backend), func(ctx context.Context) (func(scenario.Settings) engine, error) {
 			hint := exec.CommandContext(ctx, fmt.Sprintf("iptables-%s", backend), "-t", "mangle", "-N", "KUBE-IPTABLES-HINT")
 			if err := hint.Run(); err != nil {
 				return nil, err
 			}
-			tools, err := iptables.Probe(ctx)
+			tools, err := xtables.Probe(ctx)
 			if err != nil {
 				return nil, err
 			}

@@ -1,4 +1,4 @@
-package iptables
+package xtables
 
 import (
 	"context"
@@ -30,21 +30,26 @@ const lockSeconds = 5
 
 // Tools are the programs of one backend, known to work on this node.
 type Tools struct {
-	Backend  Backend
-	families []tools
+	Backend Backend
+	// Families are the programs for IPv4, and those for IPv6 where ip6tables work.
+	Families []*Programs
 }
 
-// tools are the programs for one family.
-type tools struct {
-	family
+// Programs are the programs of one family, and what the kernel offers to rules of that family.
+type Programs struct {
+	Family
+	// MatchesHairpins says that one rule recognises every hairpin (xt_bpf).
+	MatchesHairpins bool
+	// MatchesSets says that rules can match and fill sets (ip_set, xt_set).
+	MatchesSets bool
+
 	command *goiptables.IPTables
 	// restore and save are the paths of iptables-restore and iptables-save.
 	restore, save string
-	kernel        kernel
 }
 
 // HasIPv6 says whether the node has ip6tables that work.
-func (t *Tools) HasIPv6() bool { return len(t.families) > 1 }
+func (t *Tools) HasIPv6() bool { return len(t.Families) > 1 }
 
 // Probe finds the backend that this node uses and sees that it works. An error wraps ErrUnavailable and says what to do.
 func Probe(ctx context.Context) (*Tools, error) {
@@ -55,14 +60,14 @@ func Probe(ctx context.Context) (*Tools, error) {
 	t := &Tools{Backend: backend}
 	for _, f := range families() {
 		programs, err := open(ctx, backend, f)
-		if err != nil && f.ipv6 {
+		if err != nil && f.IPv6 {
 			// A node without IPv6 is a node like any other.
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		t.families = append(t.families, programs)
+		t.Families = append(t.Families, programs)
 	}
 	return t, nil
 }
@@ -101,7 +106,7 @@ func detect(ctx context.Context) (Backend, error) {
 	}
 	out, err := exec.CommandContext(ctx, "iptables", "--version").Output()
 	if err != nil {
-		return "", fmt.Errorf("%w: running iptables --version: %w; install the package iptables on the node or in the agent's image",
+		return "", fmt.Errorf("%w: running iptables --version: %w; install the package xtables on the node or in the agent's image",
 			ErrUnavailable, err)
 	}
 	if strings.Contains(string(out), "nf_tables") {
@@ -111,10 +116,10 @@ func detect(ctx context.Context) (Backend, error) {
 }
 
 // open finds the programs of one family and sees whether they may do what they have to.
-func open(ctx context.Context, backend Backend, f family) (tools, error) {
-	t := tools{family: f}
+func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
+	t := &Programs{Family: f}
 	program, protocol := "iptables", goiptables.ProtocolIPv4
-	if f.ipv6 {
+	if f.IPv6 {
 		program, protocol = "ip6tables", goiptables.ProtocolIPv6
 	}
 	unavailable := func(doing string, err error) error {
@@ -124,45 +129,47 @@ func open(ctx context.Context, backend Backend, f family) (tools, error) {
 	for suffix, path := range map[string]*string{"": &command, "-restore": &t.restore, "-save": &t.save} {
 		found, err := exec.LookPath(fmt.Sprintf("%s-%s%s", program, backend, suffix))
 		if err != nil {
-			return t, unavailable("looking for the programs", err)
+			return nil, unavailable("looking for the programs", err)
 		}
 		*path = found
 	}
 	var err error
 	t.command, err = goiptables.New(goiptables.IPFamily(protocol), goiptables.Path(command), goiptables.Timeout(lockSeconds))
 	if err != nil {
-		return t, unavailable("asking for the version of "+command, err)
+		return nil, unavailable("asking for the version of "+command, err)
 	}
 	for _, table := range []string{"nat", "filter"} {
 		if _, err := t.command.ListChains(table); err != nil {
-			return t, unavailable(fmt.Sprintf("listing table %s with %s", table, command), err)
+			return nil, unavailable(fmt.Sprintf("listing table %s with %s", table, command), err)
 		}
 	}
-	t.kernel = kernel{hairpins: t.canMatchHairpins(ctx), sets: t.canUseSets(ctx)}
+	t.MatchesHairpins, t.MatchesSets = t.canMatchHairpins(ctx), t.canUseSets(ctx)
 	return t, nil
 }
 
 // canMatchHairpins tries whether the kernel has the match bpf.
-func (t *tools) canMatchHairpins(ctx context.Context) bool {
-	return t.try(ctx, fmt.Sprintf(` -m bpf --bytecode "%s" -j RETURN`, t.hairpin))
+func (t *Programs) canMatchHairpins(ctx context.Context) bool {
+	return t.Offers(ctx, "nat", fmt.Sprintf(` -m bpf --bytecode "%s" -j RETURN`, t.hairpin))
 }
 
 // canUseSets tries whether the kernel has sets, and rules that match and fill them.
-func (t *tools) canUseSets(ctx context.Context) bool {
-	name := t.setPrefix() + "PROBE"
-	if err := ipset.Clients(name, t.ipv6, 1); err != nil && !errors.Is(err, unix.EEXIST) {
+func (t *Programs) canUseSets(ctx context.Context) bool {
+	name := probe
+	if err := ipset.Clients(name, t.IPv6, 1); err != nil && !errors.Is(err, unix.EEXIST) {
 		return false
 	}
-	works := t.try(ctx, fmt.Sprintf(" -m set --match-set %s src -j SET --add-set %s src --exist --timeout 1", name, name))
+	works := t.Offers(ctx, "nat", fmt.Sprintf(" -m set --match-set %s src -j SET --add-set %s src --exist --timeout 1", name, name))
 	return ipset.Destroy(name) == nil && works
 }
 
-// try says whether the kernel takes a rule, in a chain that nothing leads to and that is removed again.
-func (t *tools) try(ctx context.Context, rule string) bool {
-	const probe = prefix + "PROBE"
-	script := fmt.Sprintf("*nat\n:%s - [0:0]\n-A %s%s\nCOMMIT\n", probe, probe, rule)
+// probe is the name of a chain and of a set that are made to see what the kernel takes, and removed again.
+const probe = "SPROXY-PROBE"
+
+// Offers says whether the kernel takes a rule in a table. It is tried in a chain that nothing leads to.
+func (t *Programs) Offers(ctx context.Context, table, rule string) bool {
+	script := fmt.Sprintf("*%s\n:%s - [0:0]\n-A %s%s\nCOMMIT\n", table, probe, probe, rule)
 	if err := t.apply(ctx, []byte(script)); err != nil {
 		return false
 	}
-	return t.command.ClearAndDeleteChain("nat", probe) == nil
+	return t.command.ClearAndDeleteChain(table, probe) == nil
 }
