@@ -16,8 +16,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/controllers/planner"
@@ -38,10 +41,20 @@ type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
+	// Guard tells whether agents can write no more than they may. Nil if nobody looks after that.
+	Guard Guard
 
 	// reported is when the status of a config was last written, by its name. A new process begins without, which
 	// costs at most one early write per config.
 	reported map[string]time.Time
+}
+
+// Guard is what is known of the policy that keeps every agent to the status of its own node.
+type Guard interface {
+	// Problem says why the policy is not in force, to people. It is empty while it is, and while that is not known yet.
+	Problem() string
+	// Changed gets an event whenever Problem has changed.
+	Changed() <-chan event.GenericEvent
 }
 
 // world is the one key of the queue. A plan is made of everything, so however many events arrive while a pass is
@@ -60,7 +73,7 @@ var _ reconcile.TypedReconciler[world] = (*Reconciler)(nil)
 // SetupWithManager adds the reconciler to a manager that was made with ManagerOptions.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	r.reported = map[string]time.Time{}
-	err := builder.TypedControllerManagedBy[world](mgr).
+	control := builder.TypedControllerManagedBy[world](mgr).
 		Named("serviceproxyconfig").
 		WatchesRawSource(watch(mgr, &v1alpha1.ServiceProxyConfig{}, configMatters)).
 		WatchesRawSource(watch(mgr, &v1alpha1.ServiceProxyNode{}, objectMatters)).
@@ -68,9 +81,16 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		WithOptions(controller.TypedOptions[world]{
 			EnableWarmup: new(true), // a standby has everything read when its turn comes
 			RateLimiter:  workqueue.NewTypedItemExponentialFailureRateLimiter[world](minRetry, maxRetry),
-		}).
-		Complete(r)
-	if err != nil {
+		})
+	if r.Guard != nil {
+		control = control.WatchesRawSource(source.TypedChannel(r.Guard.Changed(),
+			handler.TypedFuncs[client.Object, world]{GenericFunc: func(
+				_ context.Context, _ event.GenericEvent, q workqueue.TypedRateLimitingInterface[world],
+			) {
+				q.AddAfter(world{}, settle)
+			}}))
+	}
+	if err := control.Complete(r); err != nil {
 		return fmt.Errorf("adding the controller of ServiceProxyConfigs: %w", err)
 	}
 	return nil
@@ -113,6 +133,9 @@ func (r *Reconciler) read(ctx context.Context) (planner.World, error) {
 		Objects: objects.Items,
 		Nodes:   make([]planner.Node, 0, len(nodes.Items)),
 		Now:     metav1.NewTime(r.Clock.Now()),
+	}
+	if r.Guard != nil {
+		now.Hold = r.Guard.Problem()
 	}
 	for i := range nodes.Items {
 		now.Nodes = append(now.Nodes, plannerNode(&nodes.Items[i]))

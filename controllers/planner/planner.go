@@ -25,6 +25,9 @@ type World struct {
 	Objects []v1alpha1.ServiceProxyNode
 	// Now is the time of every transition that the plan makes.
 	Now metav1.Time
+	// Hold is why no node may be given anything now, because what agents report cannot be relied on. Every config says
+	// so. Empty if there is no such reason.
+	Hold string
 }
 
 // Node is what decides of a Node object.
@@ -83,7 +86,11 @@ func Make(world World) Plan {
 		}
 	}
 	for _, p := range pools {
+		p.hold = world.Hold
 		plan.Statuses[p.config.Name] = p.status(world.Now)
+	}
+	if world.Hold != "" {
+		plan.Assignments = nil
 	}
 	return plan
 }

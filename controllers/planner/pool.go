@@ -18,6 +18,8 @@ type pool struct {
 	priority int32
 	revision string
 	selector labels.Selector
+	// hold is why no node is given anything, or empty.
+	hold string
 	// invalid is why the selector cannot be parsed, or nil.
 	invalid error
 

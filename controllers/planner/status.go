@@ -80,6 +80,8 @@ func (p *pool) summary() []metav1.Condition {
 	switch {
 	case p.invalid != nil:
 		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonNotAccepted, p.invalidMessage())
+	case p.hold != "":
+		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonGuardNotEnforced, p.hold)
 	case len(p.failures) > 0:
 		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonNodesFailed, p.failedMessage())
 	case len(p.lost) > 0:
