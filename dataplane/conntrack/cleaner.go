@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 )
 
@@ -146,22 +145,13 @@ func (c *Cleaner) cleanBy(ctx context.Context, k *kernel, f filter, judge *judge
 
 // nodeAddresses are the addresses of this node, true where they have node ports.
 func (v *View) nodeAddresses() (map[netip.Addr]bool, error) {
-	addrs, err := net.InterfaceAddrs()
+	addrs, err := addresses.List()
 	if err != nil {
-		return nil, fmt.Errorf("listing the addresses of this node: %w", err)
+		return nil, err
 	}
 	found := make(map[netip.Addr]bool, len(addrs))
-	for _, a := range addrs {
-		prefix, ok := a.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		addr, ok := netip.AddrFromSlice(prefix.IP)
-		addr = addr.Unmap()
-		within := func(p netip.Prefix) bool { return p.Contains(addr) }
-		if ok {
-			found[addr] = v.NodePortAddresses == nil || slices.ContainsFunc(v.NodePortAddresses, within)
-		}
+	for _, addr := range addrs {
+		found[addr] = addresses.Within(addr, v.NodePortAddresses)
 	}
 	return found, nil
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 )
 
 // Check is what load balancers are told of a Service.
@@ -99,11 +101,11 @@ func (n *NodePorts) Set(c Check) {
 }
 
 // Sync closes the ports that are no longer asked for, together with the connections to them, and opens those that are:
-// on the addresses of this node within the given networks, or on every address when addresses is nil. It returns every
+// on the addresses of this node within the given networks, or on every address when networks is nil. It returns every
 // port that cannot be opened, such as one that a process of the host has; the next Sync tries again. The context bounds
 // only the call.
-func (n *NodePorts) Sync(ctx context.Context, addresses []netip.Prefix) []Failure {
-	hosts, err := hostsWithin(addresses)
+func (n *NodePorts) Sync(ctx context.Context, networks []netip.Prefix) []Failure {
+	hosts, err := hostsWithin(networks)
 	if err != nil {
 		return n.failAll(err)
 	}
@@ -224,20 +226,13 @@ func hostsWithin(networks []netip.Prefix) ([]netip.Addr, error) {
 	if networks == nil {
 		return []netip.Addr{{}}, nil
 	}
-	addrs, err := net.InterfaceAddrs()
+	addrs, err := addresses.List()
 	if err != nil {
-		return nil, fmt.Errorf("listing the addresses of this node: %w", err)
+		return nil, err
 	}
 	var hosts []netip.Addr
-	for _, a := range addrs {
-		prefix, ok := a.(*net.IPNet)
-		if !ok {
-			continue
-		}
-		addr, _ := netip.AddrFromSlice(prefix.IP)
-		addr = addr.Unmap()
-		within := func(p netip.Prefix) bool { return p.Contains(addr) }
-		if (addr.Is4() || !addr.IsLinkLocalUnicast()) && slices.ContainsFunc(networks, within) {
+	for _, addr := range addrs {
+		if (addr.Is4() || !addr.IsLinkLocalUnicast()) && addresses.Within(addr, networks) {
 			hosts = append(hosts, addr)
 		}
 	}
