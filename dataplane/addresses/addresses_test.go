@@ -36,7 +36,7 @@ func TestWithin(t *testing.T) {
 	}
 }
 
-func TestReachable(t *testing.T) {
+func TestUsable(t *testing.T) {
 	for addr, want := range map[string]bool{
 		"192.0.2.9":   true,
 		"169.254.1.1": true, // some clouds and CNI plugins give nodes such addresses
@@ -47,8 +47,8 @@ func TestReachable(t *testing.T) {
 		"2001:db8::1": true,
 		"fd00::1":     true,
 	} {
-		if got := addresses.Reachable(netip.MustParseAddr(addr)); got != want {
-			t.Errorf("Reachable(%s) = %v, want %v", addr, got, want)
+		if got := addresses.Usable(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("Usable(%s) = %v, want %v", addr, got, want)
 		}
 	}
 }

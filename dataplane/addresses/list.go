@@ -59,8 +59,8 @@ func Within(addr netip.Addr, networks []netip.Prefix) bool {
 	return networks == nil || slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// Reachable says whether others can address an address without naming an interface: it is neither one of loopback nor
-// one of IPv6 for a link only.
-func Reachable(addr netip.Addr) bool {
+// Usable says whether a virtual server can stand at an address: others can address it, and without naming an interface,
+// because it is neither one of loopback nor one of IPv6 for a link only.
+func Usable(addr netip.Addr) bool {
 	return !addr.IsLoopback() && (addr.Is4() || !addr.IsLinkLocalUnicast())
 }
