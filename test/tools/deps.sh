@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # program -> package that has it
-declare -rA packages=(
+declare -A packages=(
   [iptables-nft-restore]=iptables
   [iptables-legacy-restore]=iptables
   [ip6tables-nft-restore]=iptables
@@ -19,6 +19,9 @@ declare -rA packages=(
 
 # Some shells of ordinary users lack the directories these programs live in.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# Where the kernel has no IPVS, what needs it runs in user-mode Linux (test/kernel).
+[[ -e /proc/net/ip_vs ]] || modprobe --quiet ip_vs 2>/dev/null || packages[linux.uml]=user-mode-linux
 
 declare -A missing=()
 for program in "${!packages[@]}"; do
