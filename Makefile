@@ -57,9 +57,22 @@ build: ## Build the operator, the agent and the kubectl plugin into bin/.
 	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Write deep copies, apply configurations and CRDs from the types in api/.
-	$(call say,generating from api/)
+generate: $(CONTROLLER_GEN) ## Write deep copies, apply configurations and CRDs from the types in api/, and bundle/.
+	$(call say,generating from api/ and config/)
 	@test/tools/generate.sh $(CONTROLLER_GEN)
+
+# Images that were set by hand go into the bundle; a release names them by digest.
+bundle-images := $(if $(findstring file,$(origin IMG)),,--image=ghcr.io/serviceproxy/service-proxy-operator=$(IMG)) \
+	$(if $(findstring file,$(origin AGENT_IMG)),,--image=ghcr.io/serviceproxy/service-proxy-agent=$(AGENT_IMG))
+.PHONY: bundle
+bundle: ## Write bundle/ and bundle.Dockerfile, for the Operator Lifecycle Manager, from config/manifests.
+	$(call say,making the bundle)
+	@$(GO) run ./test/bundle/write $(bundle-images) .
+
+BUNDLE_IMG ?= ghcr.io/serviceproxy/service-proxy-operator-bundle:$(VERSION)
+.PHONY: bundle-build
+bundle-build: ## Build the image of the bundle (BUNDLE_IMG).
+	docker build --file bundle.Dockerfile --tag $(BUNDLE_IMG) .
 
 .PHONY: docker-build
 docker-build: ## Build the images of the operator (IMG) and the agent (AGENT_IMG).
@@ -140,14 +153,20 @@ DEPLOY := .cache/deploy
 .PHONY: $(DEPLOY)
 $(DEPLOY):
 	@mkdir -p $@
-	@{ printf '%s\n' 'resources: [../../config/default]' 'images:'; \
-	for image in operator=$(IMG) agent=$(AGENT_IMG); do \
-		repository=ghcr.io/serviceproxy/service-proxy-$${image%%=*} image=$${image#*=}; \
-		printf -- '- {name: %s, newName: "%s", newTag: "%s"}\n' $$repository "$${image%:*}" "$${image##*:}"; \
-	done; } > $@/kustomization.yaml
+	@image=$(IMG); printf '%s\n' \
+		'resources: [../../config/default]' \
+		'images:' \
+		"- {name: ghcr.io/serviceproxy/service-proxy-operator, newName: \"$${image%:*}\", newTag: \"$${image##*:}\"}" \
+		'patches:' \
+		'- patch: |' \
+		'    apiVersion: apps/v1' \
+		'    kind: Deployment' \
+		'    metadata: {name: service-proxy-operator, namespace: service-proxy-system}' \
+		'    spec: {template: {spec: {containers: [{name: operator, env: [{name: RELATED_IMAGE_AGENT, value: "$(AGENT_IMG)"}]}]}}}' \
+		> $@/kustomization.yaml
 
 .PHONY: deploy
-deploy: $(kubectl) $(DEPLOY) ## Install CRDs, operator (IMG) and agents (AGENT_IMG).
+deploy: $(kubectl) $(DEPLOY) ## Install CRDs and the operator (IMG), which starts the agents (AGENT_IMG).
 	kubectl apply --server-side -k $(DEPLOY)
 
 .PHONY: undeploy

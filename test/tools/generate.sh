@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Usage: generate.sh CONTROLLER_GEN [--check]
 #
-# Writes what is generated from the types in api/: deep copies, apply configurations and CRDs. With --check nothing is
-# written; it shows how the files differ from what would be written, and fails if they do.
+# Writes what is generated from the types in api/: deep copies, apply configurations and CRDs; and from config/: the
+# bundle for OLM. With --check nothing is written; it shows how the files differ from what would be written, and fails
+# if they do.
 #
 # Everything is generated from nothing in a copy of the tree, so that a file which is no longer generated is noticed,
 # and a generator that fails leaves the tree as it was.
@@ -11,16 +12,17 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 controller_gen=$1
 check=${2:-}
 
-generated=(api/v1alpha1/zz_generated.deepcopy.go api/applyconfiguration config/crd/bases)
+generated=(api/v1alpha1/zz_generated.deepcopy.go api/applyconfiguration config/crd/bases bundle bundle.Dockerfile)
 
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
-cp -R go.mod go.sum api "$fresh"
+cp -R go.mod go.sum api config "$fresh"
 (
   cd "$fresh"
   rm -rf "${generated[@]}"
   "$controller_gen" object applyconfiguration crd paths=./api/v1alpha1 output:crd:dir=config/crd/bases
 )
+"${GO:-go}" run ./test/bundle/write "$fresh"
 
 status=0
 for path in "${generated[@]}"; do
