@@ -284,10 +284,10 @@ func convert[T any](object *unstructured.Unstructured) (*T, error) {
 }
 
 func appendTo[T any](list *[]*T, object *unstructured.Unstructured) error {
-	if converted, err := convert[T](object); err != nil {
+	converted, err := convert[T](object)
+	if err != nil {
 		return err
-	} else {
-		*list = append(*list, converted)
 	}
+	*list = append(*list, converted)
 	return nil
 }

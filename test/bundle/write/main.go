@@ -9,11 +9,9 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/serviceproxy/service-proxy-operator/test/bundle/olm"
+	"github.com/serviceproxy/service-proxy-operator/test/kustomize"
 )
 
 func main() {
@@ -34,7 +32,7 @@ func main() {
 
 // write makes the bundle of the source tree at root.
 func write(root string, options olm.Options) error {
-	objects, err := build(filepath.Join(root, "config/manifests"))
+	objects, err := kustomize.Build(filepath.Join(root, "config/manifests"))
 	if err != nil {
 		return err
 	}
@@ -56,25 +54,4 @@ func write(root string, options olm.Options) error {
 		}
 	}
 	return nil
-}
-
-// build returns what kubectl kustomize prints.
-func build(dir string) ([]*unstructured.Unstructured, error) {
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
-	if err != nil {
-		return nil, fmt.Errorf("building %s: %w", dir, err)
-	}
-	var objects []*unstructured.Unstructured
-	for _, resource := range built.Resources() {
-		text, err := resource.MarshalJSON()
-		if err != nil {
-			return nil, fmt.Errorf("building %s: %w", dir, err)
-		}
-		object := &unstructured.Unstructured{}
-		if err := object.UnmarshalJSON(text); err != nil {
-			return nil, fmt.Errorf("building %s: %w", dir, err)
-		}
-		objects = append(objects, object)
-	}
-	return objects, nil
 }
