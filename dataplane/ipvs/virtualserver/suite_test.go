@@ -1,0 +1,79 @@
+package virtualserver_test
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"runtime"
+	"testing"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
+	"github.com/serviceproxy/service-proxy-operator/test/kernel"
+)
+
+// TestMain has everything here run on a kernel with IPVS.
+func TestMain(m *testing.M) { os.Exit(kernel.Main(m)) }
+
+func TestVirtualServer(t *testing.T) {
+	RegisterFailHandler(Fail)
+	RunSpecs(t, "dataplane/ipvs/virtualserver")
+}
+
+// enterNamespace puts the rest of a spec into a network namespace of its own, with the loopback interface up and more
+// addresses on it. The thread stays locked, so that it ends with the spec's goroutine, and the namespace with it.
+func enterNamespace(addresses ...string) {
+	GinkgoHelper()
+	Expect(unshare()).To(Succeed())
+	loopback, err := netlink.LinkByName("lo")
+	Expect(err).NotTo(HaveOccurred())
+	Expect(netlink.LinkSetUp(loopback)).To(Succeed())
+	for _, a := range addresses {
+		ip := netip.MustParseAddr(a)
+		addr, err := netlink.ParseAddr(netip.PrefixFrom(ip, ip.BitLen()).String())
+		Expect(err).NotTo(HaveOccurred())
+		addr.Flags = unix.IFA_F_NODAD
+		Expect(netlink.AddrAdd(loopback, addr)).To(Succeed())
+	}
+}
+
+func unshare() error {
+	runtime.LockOSThread()
+	return unix.Unshare(unix.CLONE_NEWNET)
+}
+
+// open opens the virtual servers of the spec's network namespace.
+func open() *virtualserver.Kernel {
+	GinkgoHelper()
+	servers, err := virtualserver.Open()
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(servers.Close)
+	return servers
+}
+
+// do makes changes, all of which must be possible.
+func do(ctx context.Context, servers *virtualserver.Kernel, batch virtualserver.Batch) {
+	GinkgoHelper()
+	Expect(servers.Do(ctx, batch)).To(BeEmpty())
+}
+
+func tcp(addr string) virtualserver.Key {
+	return virtualserver.At(netip.MustParseAddrPort(addr), forwarding.TCP)
+}
+
+func udp(addr string) virtualserver.Key {
+	return virtualserver.At(netip.MustParseAddrPort(addr), forwarding.UDP)
+}
+
+func sctp(addr string) virtualserver.Key {
+	return virtualserver.At(netip.MustParseAddrPort(addr), forwarding.SCTP)
+}
+
+func realServer(addr string, weight uint32) virtualserver.RealServer {
+	return virtualserver.RealServer{Addr: netip.MustParseAddrPort(addr), Weight: weight}
+}
