@@ -148,29 +148,29 @@ install: $(kubectl) ## Create the CRDs.
 uninstall: $(kubectl) ## Delete the CRDs, and with them every object of both kinds.
 	kubectl delete --ignore-not-found -k config/crd
 
-# config/default with the images of this build, without touching a tracked file.
+# config/default with the images of this build, without touching a tracked file. The operator is told the image of the
+# agents, which it starts.
 DEPLOY := .cache/deploy
 .PHONY: $(DEPLOY)
 $(DEPLOY):
 	@mkdir -p $@
-	@image=$(IMG); printf '%s\n' \
-		'resources: [../../config/default]' \
-		'images:' \
-		"- {name: ghcr.io/serviceproxy/service-proxy-operator, newName: \"$${image%:*}\", newTag: \"$${image##*:}\"}" \
+	@printf '%s\n' 'resources: [../../config/default]' \
 		'patches:' \
 		'- patch: |' \
 		'    apiVersion: apps/v1' \
 		'    kind: Deployment' \
 		'    metadata: {name: service-proxy-operator, namespace: service-proxy-system}' \
-		'    spec: {template: {spec: {containers: [{name: operator, env: [{name: RELATED_IMAGE_AGENT, value: "$(AGENT_IMG)"}]}]}}}' \
-		> $@/kustomization.yaml
+		'    spec: {template: {spec: {containers: [{name: operator, image: "$(IMG)",' \
+		'      env: [{name: RELATED_IMAGE_AGENT, value: "$(AGENT_IMG)"}]}]}}}' \
+		>$@/kustomization.yaml
 
 .PHONY: deploy
-deploy: $(kubectl) $(DEPLOY) ## Install CRDs and the operator (IMG), which starts the agents (AGENT_IMG).
+deploy: $(kubectl) $(DEPLOY) ## Install CRDs and the operator (IMG), which starts agents (AGENT_IMG).
 	kubectl apply --server-side -k $(DEPLOY)
 
+# Agents and their guard belong to the CRDs and go with them. What they wrote on the nodes stays there: docs/install.md.
 .PHONY: undeploy
-undeploy: $(kubectl) $(DEPLOY) ## Remove what deploy installed.
+undeploy: $(kubectl) $(DEPLOY) ## Remove what deploy installed, and what the operator started.
 	kubectl delete --ignore-not-found -k $(DEPLOY)
 
 # Built with CGO off and from test/tools, so that the versions are those of test/tools/go.mod and nobody else's.
