@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,7 +116,9 @@ func ofService(chain string) bool {
 // lookLegacy looks at the tables of iptables-legacy.
 func lookLegacy(ctx context.Context) ([]string, error) {
 	for _, p := range legacyPrograms() {
-		if !p.has("nat") {
+		if there, err := p.has("nat"); err != nil {
+			return nil, err
+		} else if !there {
 			continue
 		}
 		chains, err := p.chains(ctx, "nat")
@@ -167,10 +168,4 @@ func setNames() []string {
 		"KUBE-NODE-PORT-TCP", "KUBE-NODE-PORT-LOCAL-TCP", "KUBE-NODE-PORT-UDP", "KUBE-NODE-PORT-LOCAL-UDP",
 		"KUBE-NODE-PORT-SCTP-HASH", "KUBE-NODE-PORT-LOCAL-SCTP-HASH", "KUBE-HEALTH-CHECK-NODE-PORT", "KUBE-IPVS-IPS",
 	}
-}
-
-// listed says whether a file lists a name on a line of its own. A file that is not there lists nothing.
-func listed(file, name string) bool {
-	text, err := os.ReadFile(file)
-	return err == nil && slices.Contains(strings.Fields(string(text)), name)
 }

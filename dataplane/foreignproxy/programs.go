@@ -3,11 +3,16 @@ package foreignproxy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
+
+	"github.com/google/nftables"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
@@ -15,40 +20,76 @@ import (
 // programs are iptables-save and iptables-restore of one backend and family.
 type programs struct {
 	save, restore string
-	// tables is the file that lists the tables there are; empty where every table can be listed without making it.
-	tables string
+	// tables lists the tables there are. iptables-legacy-save would make the one it is to list, and iptables-nft-save fails
+	// where the kernel has no nf_tables.
+	tables func() ([]string, error)
 }
 
 func legacyPrograms() []programs {
 	return []programs{
-		newPrograms(xtables.Legacy, "iptables", "/proc/thread-self/net/ip_tables_names"),
-		newPrograms(xtables.Legacy, "ip6tables", "/proc/thread-self/net/ip6_tables_names"),
+		newPrograms(xtables.Legacy, "iptables", listed("/proc/thread-self/net/ip_tables_names")),
+		newPrograms(xtables.Legacy, "ip6tables", listed("/proc/thread-self/net/ip6_tables_names")),
 	}
 }
 
 func allPrograms() []programs {
-	return append(legacyPrograms(), newPrograms(xtables.NFT, "iptables", ""), newPrograms(xtables.NFT, "ip6tables", ""))
+	return append(legacyPrograms(),
+		newPrograms(xtables.NFT, "iptables", tablesOf(nftables.TableFamilyIPv4)),
+		newPrograms(xtables.NFT, "ip6tables", tablesOf(nftables.TableFamilyIPv6)))
 }
 
-func newPrograms(b xtables.Backend, program, tables string) programs {
+func newPrograms(b xtables.Backend, program string, tables func() ([]string, error)) programs {
 	name := program + "-" + string(b)
 	return programs{save: name + "-save", restore: name + "-restore", tables: tables}
 }
 
-// has says whether there may be something in a table, and a program to list it. Listing a table with iptables-legacy-save
-// would make it.
-func (p programs) has(table string) bool {
-	if _, err := exec.LookPath(p.save); err != nil {
-		return false
+// listed lists the names in a file. A file that is not there has none.
+func listed(file string) func() ([]string, error) {
+	return func() ([]string, error) {
+		text, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("listing tables of iptables: %w", err)
+		}
+		return strings.Fields(string(text)), nil
 	}
-	return p.tables == "" || listed(p.tables, table)
+}
+
+// tablesOf lists the tables of a family in nf_tables.
+func tablesOf(family nftables.TableFamily) func() ([]string, error) {
+	return func() ([]string, error) {
+		conn, err := nftables.New()
+		if err != nil {
+			return nil, fmt.Errorf("opening nf_tables: %w", err)
+		}
+		tables, err := conn.ListTablesOfFamily(family)
+		if err != nil && !missing(err) {
+			return nil, fmt.Errorf("listing tables of nf_tables: %w", err)
+		}
+		names := make([]string, 0, len(tables))
+		for _, t := range tables {
+			names = append(names, t.Name)
+		}
+		return names, nil
+	}
+}
+
+// has says whether a table is there, and a program to list it.
+func (p programs) has(table string) (bool, error) {
+	if _, err := exec.LookPath(p.save); err != nil {
+		return false, nil //nolint:nilerr // without the programs nobody has used them here
+	}
+	tables, err := p.tables()
+	return slices.Contains(tables, table), err
 }
 
 // read lists the rules of a table by chain, as iptables-save prints them.
 func (p programs) read(ctx context.Context, table string) (map[string][]string, error) {
-	out, err := exec.CommandContext(ctx, p.save, "-t", table).Output()
+	cmd := exec.CommandContext(ctx, p.save, "-t", table)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("running %s -t %s: %w", p.save, table, err)
+		return nil, fmt.Errorf("running %s -t %s: %w: %s", p.save, table, err, strings.TrimSpace(stderr.String()))
 	}
 	rules := map[string][]string{}
 	for line := range strings.Lines(string(out)) {
@@ -151,6 +192,9 @@ func servicePrefixes() []string {
 
 // remove removes the chains of kube-proxy from a table.
 func (p programs) remove(ctx context.Context, table string) error {
+	if there, err := p.has(table); err != nil || !there {
+		return err
+	}
 	rules, err := p.read(ctx, table)
 	if err != nil {
 		return err

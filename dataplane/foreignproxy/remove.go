@@ -32,9 +32,7 @@ func Remove(ctx context.Context, hostRoot string) error {
 	errs := []error{removeTables()}
 	for _, p := range allPrograms() {
 		for _, table := range []string{"filter", "nat", "mangle"} {
-			if p.has(table) {
-				errs = append(errs, p.remove(ctx, table))
-			}
+			errs = append(errs, p.remove(ctx, table))
 		}
 	}
 	// After the chains, which refer to the sets.
