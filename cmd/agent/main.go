@@ -7,16 +7,20 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/agent"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/apiserver"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 )
 
@@ -36,7 +40,8 @@ func main() {
 
 func command() *cobra.Command {
 	options := agent.Options{Version: version, Clock: clock.RealClock{}}
-	var kubeconfig, config string
+	var kubeconfig, config, stateDir string
+	var apiServers []string
 	cmd := &cobra.Command{
 		Use:   "agent",
 		Short: "Program the Services of a cluster on this node",
@@ -47,10 +52,18 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var err error
-			if options.API, err = restConfig(kubeconfig); err != nil {
+			ctx := cmd.Context()
+			api, err := restConfig(kubeconfig)
+			if err != nil {
 				return err
 			}
+			servers, err := apiserver.New(ctx, api, apiserver.Options{
+				Given: apiServers, OfService: kubeconfig == "", File: filepath.Join(stateDir, "apiservers.json"),
+			})
+			if err != nil {
+				return err
+			}
+			options.API = servers.Config()
 			if options.NodeName, err = nodeName(options.NodeName); err != nil {
 				return err
 			}
@@ -59,17 +72,25 @@ func command() *cobra.Command {
 					return err
 				}
 			}
-			return agent.Run(cmd.Context(), options)
+			group, ctx := errgroup.WithContext(ctx)
+			group.Go(func() error { return servers.Follow(ctx) })
+			group.Go(func() error { return agent.Run(ctx, options) })
+			return group.Wait()
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "kubeconfig file; the Pod's service account when empty")
+	flags.StringSliceVar(&apiServers, "api-server", apiServersOf(os.Getenv("API_SERVERS")),
+		"addresses (host:port, comma-separated) of API servers or of a load balancer before them, tried before those that\n"+
+			"are found in the EndpointSlice of Service default/kubernetes; $API_SERVERS when empty")
 	flags.StringVar(&options.NodeName, "node-name", os.Getenv("NODE_NAME"),
 		"name of the Node object of this node; $NODE_NAME, or else the host name, when empty")
 	flags.StringVar(&config, "config", "",
 		"ServiceProxyConfig file to run, instead of following the ServiceProxyNode: needs no operator and no CRD")
 	flags.StringVar(&options.HealthAddress, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez")
 	flags.StringVar(&options.MetricsAddress, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics")
+	flags.StringVar(&stateDir, "state-dir", "/var/lib/service-proxy",
+		"folder of what the agent needs to know when it starts while the API server is away")
 	flags.StringVar(&options.HostRoot, "host-root", "/",
 		"where the node's proc/sys and sys/module are; a container sees its own read-only")
 	logging := flag.NewFlagSet("", flag.ContinueOnError)
@@ -116,6 +137,11 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 		return nil, fmt.Errorf("reading --kubeconfig %s: %w", kubeconfig, err)
 	}
 	return config, nil
+}
+
+// apiServersOf returns the addresses in a list with commas, none if it is empty.
+func apiServersOf(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 }
 
 func nodeName(given string) (string, error) {

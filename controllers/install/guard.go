@@ -23,6 +23,16 @@ const GuardName = "service-proxy-agent-guard"
 // that the operator can see with no more than its own rights whether the guard is in force.
 const probeName = "guard-probe.serviceproxy.io"
 
+// guard is the policy and what puts it into force, as they are applied.
+type guard struct {
+	policy  *admissionv1ac.ValidatingAdmissionPolicyApplyConfiguration
+	binding *admissionv1ac.ValidatingAdmissionPolicyBindingApplyConfiguration
+}
+
+func renderGuard(namespace string, owner *metav1ac.OwnerReferenceApplyConfiguration) guard {
+	return guard{policy: guardPolicy(namespace, owner), binding: guardBinding(owner)}
+}
+
 // guardPolicy renders the policy for the agents of a namespace.
 //
 // The node of an agent is what the API server knows of its token (KEP-4193): a token that a kubelet mounts is bound to
@@ -97,19 +107,19 @@ func refusedBy(message string) bool {
 	return strings.Contains(message, fmt.Sprintf("ValidatingAdmissionPolicy '%s'", GuardName))
 }
 
-// findChange returns why what the API server has is not the guard that was applied, or "". Server-side apply puts our
+// findChange returns why what the API server has is not the guard that we want, or "". Server-side apply puts our
 // fields right and lets those of others be, and one match condition more can take all force out of a policy.
 func findChange(
-	namespace string, policy *admissionv1.ValidatingAdmissionPolicy, binding *admissionv1.ValidatingAdmissionPolicyBinding,
+	want guard, policy *admissionv1.ValidatingAdmissionPolicy, binding *admissionv1.ValidatingAdmissionPolicyBinding,
 ) (string, error) {
 	var (
 		wantPolicy  admissionv1.ValidatingAdmissionPolicySpec
 		wantBinding admissionv1.ValidatingAdmissionPolicyBindingSpec
 	)
-	if err := convert(guardPolicy(namespace, nil).Spec, &wantPolicy); err != nil {
+	if err := convert(want.policy.Spec, &wantPolicy); err != nil {
 		return "", err
 	}
-	if err := convert(guardBinding(nil).Spec, &wantBinding); err != nil {
+	if err := convert(want.binding.Spec, &wantBinding); err != nil {
 		return "", err
 	}
 	for kind, same := range map[string]bool{

@@ -62,10 +62,8 @@ const ownerName = "serviceproxynodes.serviceproxy.io"
 
 // Reconciler installs what agents need.
 type Reconciler struct {
-	// Client applies objects, and reads from a cache that was made with ByObject.
-	Client client.Client
-	// API reads the API server.
-	API client.Reader
+	// API reads and writes at the API server, without a cache: there is little to read, and it has to be true.
+	API client.Client
 	// Namespace is that of the operator and of the agents.
 	Namespace string
 	// Agent is how agents are run; nil if others run them, and then the guard alone is installed.
@@ -77,8 +75,8 @@ type Reconciler struct {
 	Guard *Guard
 }
 
-// ByObject returns what a cache is to hold for a Reconciler: a few objects by their names. The rights of the operator do
-// not go further.
+// ByObject returns what the cache of the manager is to hold so that a Reconciler learns of changes: a few objects by
+// their names. The rights of the operator do not go further.
 func ByObject(namespace string) map[client.Object]cache.ByObject {
 	named := func(name string) fields.Selector { return fields.OneTermEqualSelector(metav1.ObjectNameField, name) }
 	in := func(namespace, name string) cache.ByObject {
@@ -173,7 +171,8 @@ func (r *Reconciler) owner(ctx context.Context) (*metav1ac.OwnerReferenceApplyCo
 
 // enforceGuard applies the guard and returns why it is not in force, or "". An error is a failure to find out.
 func (r *Reconciler) enforceGuard(ctx context.Context, owner *metav1ac.OwnerReferenceApplyConfiguration) (string, error) {
-	for _, object := range []runtime.ApplyConfiguration{guardPolicy(r.Namespace, owner), guardBinding(owner)} {
+	applied := renderGuard(r.Namespace, owner)
+	for _, object := range []runtime.ApplyConfiguration{applied.policy, applied.binding} {
 		if err := r.apply(ctx, object); err != nil {
 			return asProblem(fmt.Errorf("applying the guard policy: %w", err))
 		}
@@ -184,7 +183,8 @@ func (r *Reconciler) enforceGuard(ctx context.Context, owner *metav1ac.OwnerRefe
 			return asProblem(fmt.Errorf("reading the guard policy back: %w", err))
 		}
 	}
-	if change, err := findChange(r.Namespace, policy, binding); err != nil || change != "" {
+	// What was applied is by now what the API server made of it.
+	if change, err := findChange(renderGuard(r.Namespace, owner), policy, binding); err != nil || change != "" {
 		return change, err
 	}
 	if warning := findWarning(policy); warning != "" {
@@ -195,7 +195,7 @@ func (r *Reconciler) enforceGuard(ctx context.Context, owner *metav1ac.OwnerRefe
 
 // tryGuard asks for something that the guard has to refuse. Nothing comes of it: it is a dry run.
 func (r *Reconciler) tryGuard(ctx context.Context) (string, error) {
-	err := r.Client.Create(ctx, guardProbe(), client.DryRunAll)
+	err := r.API.Create(ctx, guardProbe(), client.DryRunAll)
 	switch {
 	case err == nil:
 		return fmt.Sprintf("the API server does not act on ValidatingAdmissionPolicy %s: it allows what the policy forbids", GuardName), nil
@@ -210,7 +210,7 @@ func (r *Reconciler) tryGuard(ctx context.Context) (string, error) {
 func (r *Reconciler) installAgents(ctx context.Context, owner *metav1ac.OwnerReferenceApplyConfiguration) error {
 	addresses := slices.Clone(r.APIServers)
 	published := &discoveryv1.EndpointSlice{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: apiserver.SliceNamespace, Name: apiserver.SliceName}, published)
+	err := r.API.Get(ctx, client.ObjectKey{Namespace: apiserver.SliceNamespace, Name: apiserver.SliceName}, published)
 	switch {
 	case apierrors.IsNotFound(err): // whoever takes care of the API servers writes it by another name
 	case err != nil:
@@ -228,7 +228,7 @@ func (r *Reconciler) installAgents(ctx context.Context, owner *metav1ac.OwnerRef
 }
 
 func (r *Reconciler) apply(ctx context.Context, object runtime.ApplyConfiguration) error {
-	return r.Client.Apply(ctx, object, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	return r.API.Apply(ctx, object, client.FieldOwner(FieldOwner), client.ForceOwnership)
 }
 
 // asProblem returns what an API server said no to as a problem of the guard, and anything else as the error that it is:

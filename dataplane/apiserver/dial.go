@@ -64,7 +64,7 @@ func (r *race) run(ctx context.Context, network string) (*conn, error) {
 	for r.ended < len(r.addresses) {
 		select {
 		case <-ctx.Done():
-			return nil, errors.Join(append(failures, ctx.Err())...)
+			return nil, errors.Join(ctx.Err(), errors.Join(failures...))
 		case <-timer.C:
 			r.start(ctx, network)
 			timer.Reset(headStart)

@@ -89,7 +89,8 @@ spec:
   masquerade: {policy: All}
 `), 0o600)).To(Succeed())
 		}
-		spec := setup.AgentProcess(node)
+		spec, err := setup.AgentProcess(ctx, node)
+		Expect(err).NotTo(HaveOccurred())
 		spec.Args = append(spec.Args, "--config="+file)
 
 		write("ebpf")
@@ -122,7 +123,8 @@ spec:
 				Expect(err).NotTo(HaveOccurred())
 			}
 			before := rulesOf(ctx, node)
-			spec := setup.AgentProcess(node)
+			spec, err := setup.AgentProcess(ctx, node)
+			Expect(err).NotTo(HaveOccurred())
 			agent, err := node.Start(spec)
 			Expect(err).NotTo(HaveOccurred())
 			Eventually(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)).Should(Equal("True/Synced"))

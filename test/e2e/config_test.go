@@ -146,7 +146,7 @@ var _ = Describe("A node that comes and goes", func() {
 		node, err := world.AddNode(ctx, "visitor")
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(func(ctx context.Context) error { return forget(ctx, node) })
-		Expect(setup.StartAgent(node)).To(Succeed())
+		Expect(setup.StartAgent(ctx, node)).To(Succeed())
 		Eventually(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)).Should(Equal("True/Synced"))
 		answer(ctx, node.Host, "tcp", address(ctx, "web", 80, ipv4))
 		answer(ctx, world.Outside(), "tcp", ipv6.on(node.Host, 30080))

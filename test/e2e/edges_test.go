@@ -169,7 +169,7 @@ var _ = Describe("An address that several Services claim", func() {
 
 		By("letting the oldest have it where an agent starts afresh")
 		setup.Agent(nft).Kill()
-		Expect(setup.StartAgent(world.Node(nft))).To(Succeed())
+		Expect(setup.StartAgent(ctx, world.Node(nft))).To(Succeed())
 		Eventually(answered).Should(Equal("solo"))
 		Expect(answer(ctx, world.Node(legacy).Host, "tcp", shared+":80").Pod).To(HavePrefix("web"), "elsewhere the holder keeps it")
 

@@ -141,7 +141,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 		Expect(err).NotTo(HaveOccurred())
 		Expect(world.WaitForEndpoints(ctx, "default", "web", 5)).To(Succeed())
 		for _, node := range []string{nft, legacy} {
-			Expect(setup.StartAgent(world.Node(node))).To(Succeed())
+			Expect(setup.StartAgent(ctx, world.Node(node))).To(Succeed())
 			Eventually(func() string {
 				return answer(ctx, pods["client-"+node].Host, "tcp", address(ctx, "web", 80, ipv4)).Pod
 			}).WithPolling(time.Millisecond).Should(Equal("late"))
@@ -158,7 +158,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 		crowd := gather(ctx)
 		Expect(world.StopAPIServer(ctx)).To(Succeed())
 		setup.Agent(nft).Kill()
-		Expect(setup.StartAgent(world.Node(nft))).To(Succeed())
+		Expect(setup.StartAgent(ctx, world.Node(nft))).To(Succeed())
 		goesOn(ctx, 3*time.Second)
 		crowd.isUndisturbed()
 		Expect(world.StartAPIServer(ctx)).To(Succeed())

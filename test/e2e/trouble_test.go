@@ -47,7 +47,7 @@ var _ = Describe("A node that cannot be programmed", func() {
 
 	It("for want of iptables says so, and recovers when it is installed", func(ctx context.Context) {
 		programs := GinkgoT().TempDir()
-		Expect(setup.StartAgent(node, "PATH="+programs)).To(Succeed())
+		Expect(setup.StartAgent(ctx, node, "PATH="+programs)).To(Succeed())
 		isReported(ctx, "install")
 		for _, prefix := range []string{"iptables", "ip6tables"} {
 			for _, suffix := range []string{"", "-nft", "-nft-save", "-nft-restore", "-legacy", "-legacy-save", "-legacy-restore"} {
@@ -61,10 +61,11 @@ var _ = Describe("A node that cannot be programmed", func() {
 	})
 
 	It("for want of permission says which", func(ctx context.Context) {
-		spec := setup.AgentProcess(node)
+		spec, err := setup.AgentProcess(ctx, node)
+		Expect(err).NotTo(HaveOccurred())
 		spec.Args = append([]string{"--bounding-set=-net_admin,-net_raw", spec.Path}, spec.Args...)
 		spec.Path, spec.Name = "setpriv", "agent"
-		_, err := node.Start(spec)
+		_, err = node.Start(spec)
 		Expect(err).NotTo(HaveOccurred())
 		isReported(ctx, "NET_ADMIN")
 	})

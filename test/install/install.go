@@ -1,5 +1,6 @@
 // Package install installs service-proxy-operator on a test cluster as people do, with kubectl, and runs the operator and
-// the agents as processes with the rights of their service accounts: what a Deployment and a DaemonSet would run.
+// the agents as processes with the rights of their service accounts: what a Deployment and a DaemonSet would run. An agent
+// has the token of a Pod on its node, as it would from a kubelet, so that the guard policy lets it report.
 package install
 
 import (
@@ -7,6 +8,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 )
@@ -28,18 +34,18 @@ type Options struct {
 
 // Installation is an operator and agents on a cluster. All of it ends with the cluster.
 type Installation struct {
-	cluster    *cluster.Cluster
-	options    Options
-	kubeconfig string // of the agents
+	cluster *cluster.Cluster
+	options Options
 
-	mu       sync.Mutex
-	operator *cluster.Process
-	agents   map[string]*cluster.Process
+	mu          sync.Mutex
+	operator    *cluster.Process
+	agents      map[string]*cluster.Process
+	kubeconfigs map[string]string // of agents, by the names of their nodes
 }
 
 // Start applies config/default, and starts the operator and an agent on every node of the cluster.
 func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Installation, error) {
-	i := &Installation{cluster: c, options: options, agents: map[string]*cluster.Process{}}
+	i := &Installation{cluster: c, options: options, agents: map[string]*cluster.Process{}, kubeconfigs: map[string]string{}}
 	if _, err := c.Kubectl(ctx, "apply", "--server-side", "--kustomize", filepath.Join(options.Root, "config", "default")); err != nil {
 		return nil, fmt.Errorf("applying config/default: %w", err)
 	}
@@ -50,12 +56,8 @@ func Start(ctx context.Context, c *cluster.Cluster, options Options) (*Installat
 	if err := i.StartOperator(ctx); err != nil {
 		return nil, err
 	}
-	var err error
-	if i.kubeconfig, err = c.ServiceAccountKubeconfig(ctx, Namespace, agentAccount); err != nil {
-		return nil, err
-	}
 	for _, node := range c.Nodes() {
-		if err := i.StartAgent(node); err != nil {
+		if err := i.StartAgent(ctx, node); err != nil {
 			return nil, err
 		}
 	}
@@ -92,17 +94,72 @@ func (i *Installation) StartOperator(ctx context.Context) error {
 }
 
 // AgentProcess is the agent of a node as StartAgent starts it, for whoever wants it to start otherwise.
-func (i *Installation) AgentProcess(node *cluster.Node, env ...string) cluster.ProcessSpec {
+func (i *Installation) AgentProcess(ctx context.Context, node *cluster.Node, env ...string) (cluster.ProcessSpec, error) {
+	kubeconfig, err := i.agentKubeconfig(ctx, node)
+	if err != nil {
+		return cluster.ProcessSpec{}, err
+	}
+	files, err := node.Dir()
+	if err != nil {
+		return cluster.ProcessSpec{}, err
+	}
 	return cluster.ProcessSpec{
 		Path: i.program("agent"),
-		Args: []string{"--kubeconfig=" + i.kubeconfig, "--node-name=" + node.Name, fmt.Sprintf("-v=%d", i.options.Verbosity)},
-		Env:  env,
+		Args: []string{
+			"--kubeconfig=" + kubeconfig, "--node-name=" + node.Name, "--state-dir=" + filepath.Join(files, "service-proxy"),
+			fmt.Sprintf("-v=%d", i.options.Verbosity),
+		},
+		Env: env,
+	}, nil
+}
+
+// agentKubeconfig returns the kubeconfig of the agent of a node. It is made once, so that an agent can start again while
+// the API server is away, as one can with the token that a kubelet has mounted.
+func (i *Installation) agentKubeconfig(ctx context.Context, node *cluster.Node) (string, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if path, made := i.kubeconfigs[node.Name]; made {
+		return path, nil
 	}
+	pod, err := i.agentPod(ctx, node)
+	if err != nil {
+		return "", err
+	}
+	path, err := i.cluster.BoundKubeconfig(ctx, pod)
+	if err != nil {
+		return "", err
+	}
+	i.kubeconfigs[node.Name] = path
+	return path, nil
+}
+
+// agentPod returns the Pod that the agent of a node would run in, and makes it if it is not there. Nothing runs it.
+func (i *Installation) agentPod(ctx context.Context, node *cluster.Node) (*corev1.Pod, error) {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: agentAccount + "-" + node.Name},
+		Spec: corev1.PodSpec{
+			NodeName: node.Name, ServiceAccountName: agentAccount, HostNetwork: true,
+			Containers: []corev1.Container{{Name: "agent", Image: "agent"}},
+		},
+	}
+	api := i.cluster.Client()
+	err := api.Create(ctx, pod)
+	if apierrors.IsAlreadyExists(err) {
+		err = api.Get(ctx, client.ObjectKeyFromObject(pod), pod)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making the Pod of the agent of node %s: %w", node.Name, err)
+	}
+	return pod, nil
 }
 
 // StartAgent starts the agent of a node, also again after it was stopped. env is added to its environment.
-func (i *Installation) StartAgent(node *cluster.Node, env ...string) error {
-	p, err := node.Start(i.AgentProcess(node, env...))
+func (i *Installation) StartAgent(ctx context.Context, node *cluster.Node, env ...string) error {
+	spec, err := i.AgentProcess(ctx, node, env...)
+	if err != nil {
+		return err
+	}
+	p, err := node.Start(spec)
 	if err != nil {
 		return fmt.Errorf("starting the agent of node %s: %w", node.Name, err)
 	}
