@@ -2,6 +2,7 @@ package virtualserver_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
@@ -29,22 +30,33 @@ func TestVirtualServer(t *testing.T) {
 // addresses on it. The thread stays locked, so that it ends with the spec's goroutine, and the namespace with it.
 func enterNamespace(addresses ...string) {
 	GinkgoHelper()
-	Expect(unshare()).To(Succeed())
+	Expect(tryNamespace(addresses...)).To(Succeed())
+}
+
+func tryNamespace(addresses ...string) error {
+	runtime.LockOSThread()
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("making a network namespace (it needs root): %w", err)
+	}
 	loopback, err := netlink.LinkByName("lo")
-	Expect(err).NotTo(HaveOccurred())
-	Expect(netlink.LinkSetUp(loopback)).To(Succeed())
+	if err != nil {
+		return fmt.Errorf("finding the loopback interface: %w", err)
+	}
+	if err := netlink.LinkSetUp(loopback); err != nil {
+		return fmt.Errorf("bringing the loopback interface up: %w", err)
+	}
 	for _, a := range addresses {
 		ip := netip.MustParseAddr(a)
 		addr, err := netlink.ParseAddr(netip.PrefixFrom(ip, ip.BitLen()).String())
-		Expect(err).NotTo(HaveOccurred())
+		if err != nil {
+			return fmt.Errorf("reading an address: %w", err)
+		}
 		addr.Flags = unix.IFA_F_NODAD
-		Expect(netlink.AddrAdd(loopback, addr)).To(Succeed())
+		if err := netlink.AddrAdd(loopback, addr); err != nil {
+			return fmt.Errorf("adding address %s: %w", a, err)
+		}
 	}
-}
-
-func unshare() error {
-	runtime.LockOSThread()
-	return unix.Unshare(unix.CLONE_NEWNET)
+	return nil
 }
 
 // open opens the virtual servers of the spec's network namespace.
