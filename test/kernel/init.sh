@@ -38,7 +38,16 @@ fi
 
 ulimit -n 65536
 for line in 0 1 2; do stty -F /dev/ttyS$line raw; done
-(program) </dev/null >/dev/ttyS0 2>/dev/ttyS1
+# A program that sees a terminal where outside there is none would write in colour. What it started and left behind may
+# keep the pipes open, and is given five seconds.
+mkfifo /run/stdout /run/stderr
+cat /run/stdout >/dev/ttyS0 &
+readers=$!
+cat /run/stderr >/dev/ttyS1 &
+readers="$readers $!"
+(program) </dev/null >/run/stdout 2>/run/stderr
 echo $? >/dev/ttyS2
+(sleep 5 && kill $readers) &
+wait $readers
 echo o >/proc/sysrq-trigger # Power off.
 read -r _ </dev/console

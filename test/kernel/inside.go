@@ -21,10 +21,9 @@ var initScript string
 // ErrMissing is the error of running a program where there is neither IPVS nor user-mode Linux.
 var ErrMissing = errors.New("the running kernel has no ip_vs, and linux.uml is not installed; run: make deps")
 
-// linux returns the command line of the virtual machine, see `linux.uml --help`.
-func linux(path, job string) []string {
+// commandLine is what the kernel is told, see `linux.uml --help`.
+func commandLine(job string) []string {
 	return []string{
-		path,
 		"mem=2G", // of which it takes what it uses
 		"rootfstype=hostfs", "rootflags=/", "rw",
 		"init=" + filepath.Join(job, "init.sh"),
@@ -38,24 +37,40 @@ func linux(path, job string) []string {
 }
 
 // runInside runs a program in a virtual machine.
-func runInside(ctx context.Context, p Program) (int, error) {
+func runInside(ctx context.Context, p Program) (status int, err error) {
 	path, err := exec.LookPath("linux.uml")
 	if err != nil {
 		return 0, ErrMissing
 	}
+	err = onLastingThread(func() (err error) {
+		var network []string
+		if len(p.Reach) > 0 {
+			n, err := newNetwork(p.Reach)
+			if err != nil {
+				return err
+			}
+			defer n.close()
+			p.Env, network = slices.Concat(p.Env, []string{n.env()}), card()
+		}
+		status, err = boot(ctx, path, network, p)
+		return err
+	})
+	return status, err
+}
+
+// boot starts a virtual machine from the calling thread and returns when it has ended.
+func boot(ctx context.Context, path string, more []string, p Program) (int, error) {
 	job, err := newJob(p)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = os.RemoveAll(job) }()
-
 	var status, log strings.Builder
 	streams, err := openStreams(orNobody(p.Stdout), orNobody(p.Stderr), &status)
 	if err != nil {
 		return 0, err
 	}
-	line := linux(path, job)
-	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
+	cmd := exec.CommandContext(ctx, path, append(commandLine(job), more...)...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &log, &log, streams.files
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		// Every process inside is a process of this machine too. In a namespace of their own they all end with the first.
@@ -63,14 +78,11 @@ func runInside(ctx context.Context, p Program) (int, error) {
 		Setsid:     true, // Ctrl-C is for the process that waits for the program.
 		Pdeathsig:  syscall.SIGKILL,
 	}
-	err = onLastingThread(func() error {
-		if err := cmd.Start(); err != nil {
-			streams.closeFiles()
-			return err
-		}
-		streams.closeFiles()
-		return cmd.Wait()
-	})
+	err = cmd.Start()
+	streams.closeFiles()
+	if err == nil {
+		err = cmd.Wait()
+	}
 	err = errors.Join(err, streams.wait())
 	if ctx.Err() != nil {
 		return 0, err
