@@ -1,0 +1,293 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/routes"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+)
+
+// family is what an engine holds of one family, besides virtual servers.
+type family struct {
+	place place
+	rules rules
+	ports map[forwarding.PortID]*forwarding.ServicePort
+	// left are addresses of Service ports that get nothing, and why; taken are routes that somebody else has.
+	left  map[forwarding.PortID][]string
+	taken []string
+	// routesDue says that the kernel may hold other routes than are wanted.
+	routesDue bool
+
+	tables  map[string]*xtables.Table
+	entries [kinds]*ledger[ipset.Entry, mark]
+	routes  *ledger[netip.Prefix, routes.Route]
+	holes   *ledger[netip.Addr, struct{}]
+}
+
+// mark is what the entry of a set gives a packet.
+type mark struct{ mark, mask uint32 }
+
+func newFamily(programs *xtables.Programs, settings *Settings) *family {
+	f := &family{
+		place:  place{ipv6: programs.IPv6, settings: settings, marks: newMarks()},
+		rules:  rules{Programs: programs, settings: settings},
+		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
+		left:   map[forwarding.PortID][]string{},
+		tables: map[string]*xtables.Table{},
+		routes: newLedger[netip.Prefix, routes.Route](),
+		holes:  newLedger[netip.Addr, struct{}](),
+	}
+	for _, name := range tables() {
+		f.tables[name] = xtables.NewTable(name, prefix)
+	}
+	for k := range f.entries {
+		f.entries[k] = newLedger[ipset.Entry, mark]()
+	}
+	return f
+}
+
+// change takes changes of the forwarding table into the ledgers. What Service ports give up comes before what they take:
+// an address may go from one to another.
+func (f *family) change(changes []forwarding.Change, s *servers) {
+	after := map[forwarding.PortID]*forwarding.ServicePort{}
+	for _, c := range changes {
+		for _, p := range []*forwarding.ServicePort{c.Old, c.New} {
+			if p != nil && p.ID.IPv6 == f.place.ipv6 {
+				after[p.ID] = c.New
+			}
+		}
+	}
+	for id := range after {
+		if before := f.ports[id]; before != nil {
+			f.retract(before, s)
+			delete(f.ports, id)
+		}
+	}
+	for id, p := range after {
+		if p == nil {
+			f.place.marks.release(id)
+			continue
+		}
+		f.ports[id] = p
+		f.claim(p, s)
+	}
+}
+
+func (f *family) claim(p *forwarding.ServicePort, s *servers) {
+	c := f.place.claims(p)
+	for _, server := range c.servers {
+		s.claim(server)
+	}
+	for _, e := range c.entries {
+		key, value := split(e.Entry)
+		f.entries[e.kind].claim(key, value)
+	}
+	for _, r := range c.routes {
+		f.routes.claim(r.Prefix, r)
+	}
+	for _, addr := range c.holes {
+		f.holes.claim(addr, struct{}{})
+	}
+	if len(c.left) > 0 {
+		f.left[p.ID] = c.left
+	}
+}
+
+func (f *family) retract(p *forwarding.ServicePort, s *servers) {
+	c := f.place.claims(p)
+	for _, server := range c.servers {
+		s.retract(server.Key)
+	}
+	for _, e := range c.entries {
+		key, _ := split(e.Entry)
+		f.entries[e.kind].retract(key)
+	}
+	for _, r := range c.routes {
+		f.routes.retract(r.Prefix)
+	}
+	for _, addr := range c.holes {
+		f.holes.retract(addr)
+	}
+	delete(f.left, p.ID)
+}
+
+// split is what an entry is found by, and what it gives a packet.
+func split(e ipset.Entry) (ipset.Entry, mark) {
+	m := mark{e.Mark, e.Mask}
+	e.Mark, e.Mask = 0, 0
+	return e, m
+}
+
+// renderAll starts from nothing but the Service ports, as after a change of settings or of the node's addresses.
+func (f *family) renderAll(own []netip.Addr, s *servers) {
+	f.place.own = map[netip.Addr]bool{}
+	f.place.nodePorts = nil
+	for _, addr := range own {
+		if addr.Is6() != f.place.ipv6 {
+			continue
+		}
+		f.place.own[addr] = true
+		if nodePorts := f.place.settings.NodePortAddresses; addresses.Usable(addr) && (nodePorts == nil || contains(nodePorts, addr)) {
+			f.place.nodePorts = append(f.place.nodePorts, addr)
+		}
+	}
+	for _, l := range f.entries {
+		l.retractAll()
+	}
+	f.routes.retractAll()
+	f.holes.retractAll()
+	clear(f.left)
+	for _, p := range f.ports {
+		f.claim(p, s)
+	}
+}
+
+// verify reads what the kernel holds.
+func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Written, err error) {
+	for k := range kinds {
+		set := k.set(f.place.ipv6)
+		if err := sets.Make(ctx, set); err != nil {
+			return w, err
+		}
+		held, err := sets.List(ctx, set)
+		if err != nil {
+			return w, err
+		}
+		have := make(map[ipset.Entry]mark, len(held))
+		for _, e := range held {
+			key, value := split(e)
+			have[key] = value
+		}
+		f.entries[k].found(have)
+	}
+	f.rules.unmarks = f.rules.unmarks || f.rules.Offers(ctx, "mangle", " -m ipvs --ipvs -j RETURN")
+	dumps := map[string]xtables.Dump{}
+	for name, table := range f.tables {
+		if dumps[name], err = f.rules.Read(ctx, name); err != nil {
+			return w, err
+		}
+		table.Found(dumps[name])
+		table.DropOthers(nil)
+	}
+	if w, err = f.writeRules(ctx); err != nil {
+		return w, err
+	}
+	w.Jumps, err = f.rules.Install(jumps(), dumps)
+	f.routesDue = true
+	return w, err
+}
+
+// writeRules writes the rules that differ, which is none unless settings changed.
+func (f *family) writeRules(ctx context.Context) (xtables.Written, error) {
+	for name, chains := range map[string][]xtables.Chain{"filter": f.rules.filter(), "mangle": f.rules.mangle(), "nat": f.rules.nat()} {
+		for _, c := range chains {
+			f.tables[name].Want(c)
+		}
+	}
+	return f.rules.Write(ctx, f.tables["nat"], f.tables["mangle"], f.tables["filter"])
+}
+
+func (f *family) ruleCount() int {
+	n := 0
+	for _, t := range f.tables {
+		n += t.Rules()
+	}
+	return n
+}
+
+// write gives the kernel what differs in rules, sets and routes. Entries that lead to a virtual server come before those that
+// say that there is none go, and the other way round.
+func (f *family) write(ctx context.Context, sets *ipset.Kernel) (w Written, err error) {
+	if w.Rules, err = f.writeRules(ctx); err != nil {
+		return w, err
+	}
+	var add, remove [kinds][]ipset.Entry
+	for k, l := range f.entries {
+		l.missing(func(key ipset.Entry, m mark) {
+			key.Mark, key.Mask = m.mark, m.mask
+			add[k] = append(add[k], key)
+		})
+		l.surplus(func(key ipset.Entry, _ mark) { remove[k] = append(remove[k], key) })
+		w.Entries += len(add[k]) + len(remove[k])
+	}
+	for k := range kinds {
+		if err := sets.Update(ctx, k.set(f.place.ipv6), add[k], nil); err != nil {
+			return w, err
+		}
+	}
+	if f.routesDue || len(f.routes.touched) > 0 || len(f.holes.touched) > 0 {
+		if w.Routes, err = f.writeRoutes(ctx); err != nil {
+			return w, err
+		}
+	}
+	for k := range kinds {
+		if err := sets.Update(ctx, k.set(f.place.ipv6), nil, remove[k]); err != nil {
+			return w, err
+		}
+		f.entries[k].settled()
+	}
+	return w, nil
+}
+
+func (f *family) writeRoutes(ctx context.Context) (int, error) {
+	wanted := make([]routes.Route, 0, len(f.routes.want))
+	for _, w := range f.routes.want {
+		wanted = append(wanted, w.value)
+	}
+	for _, cidr := range xtables.OfFamily(f.place.settings.ServiceCIDRs, f.place.ipv6) {
+		for _, part := range without(cidr, slices.Collect(maps.Keys(f.holes.want))) {
+			wanted = append(wanted, f.place.localRoute(part))
+		}
+	}
+	written, err := routes.Sync(ctx, f.place.ipv6, wanted)
+	f.taken = nil
+	for _, failure := range failures(err) {
+		if !errors.Is(failure, routes.ErrTaken) {
+			return written, err
+		}
+		f.taken = append(f.taken, failure.Error())
+	}
+	f.routes.settled()
+	f.holes.settled()
+	f.routesDue = false
+	return written, nil
+}
+
+// without is a network without some of its addresses. A route that throws packets for them to the next table does not do:
+// Linux keeps the tables local and main in one as long as a node has no rules of its own, and then finds nothing
+// (fib_lookup in include/net/ip_fib.h).
+func without(network netip.Prefix, holes []netip.Addr) []netip.Prefix {
+	inside := slices.DeleteFunc(slices.Clone(holes), func(a netip.Addr) bool { return !network.Contains(a) })
+	if len(inside) == 0 {
+		return []netip.Prefix{network}
+	}
+	if network.IsSingleIP() {
+		return nil
+	}
+	lower := netip.PrefixFrom(network.Addr(), network.Bits()+1)
+	raw := network.Addr().AsSlice()
+	raw[network.Bits()/8] |= 0x80 >> (network.Bits() % 8)
+	upper, _ := netip.AddrFromSlice(raw)
+	return append(without(lower, inside), without(netip.PrefixFrom(upper, lower.Bits()), inside)...)
+}
+
+// failures are the errors that one error joins.
+func failures(err error) []error {
+	if several, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err); ok {
+		return several.Unwrap()
+	}
+	if err != nil {
+		return []error{err}
+	}
+	return nil
+}
