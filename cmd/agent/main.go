@@ -92,7 +92,7 @@ func command() *cobra.Command {
 	flags.StringVar(&stateDir, "state-dir", "/var/lib/service-proxy",
 		"folder of what the agent needs to know when it starts while the API server is away")
 	flags.StringVar(&options.HostRoot, "host-root", "/",
-		"where the node's proc/sys and sys/module are; a container sees its own read-only")
+		"where the node's proc/sys is; a container sees its own read-only")
 	logging := flag.NewFlagSet("", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	cmd.PersistentFlags().AddGoFlag(logging.Lookup("v"))

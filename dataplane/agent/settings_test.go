@@ -55,7 +55,7 @@ func TestResolve(t *testing.T) {
 			},
 			kernel: []conntrack.Write{
 				{Path: "proc/sys/net/netfilter/nf_conntrack_max", Value: 131072, AtLeast: true, Machine: true},
-				{Path: "sys/module/nf_conntrack/parameters/hashsize", Value: 32768, AtLeast: true, Machine: true},
+				{Path: "proc/sys/net/netfilter/nf_conntrack_buckets", Value: 32768, AtLeast: true, Machine: true},
 				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established", Value: 86400},
 				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait", Value: 3600},
 				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", Value: 0},

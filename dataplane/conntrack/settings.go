@@ -36,8 +36,8 @@ const maxScaled = 1 << 20
 
 // The parameters, below the root of the file system. See Documentation/networking/nf_conntrack-sysctl.rst of Linux.
 const (
-	sysctls  = "proc/sys/net/netfilter/nf_conntrack_"
-	hashsize = "sys/module/nf_conntrack/parameters/hashsize"
+	sysctls = "proc/sys/net/netfilter/nf_conntrack_"
+	buckets = sysctls + "buckets"
 )
 
 // Write is a value for a parameter of the kernel.
@@ -60,7 +60,7 @@ func (s *Settings) Writes(cores int) []Write {
 		writes = append(writes,
 			Write{Path: sysctls + "max", Value: limit, AtLeast: true, Machine: true},
 			// Up to four connections to a bucket keeps looking one up cheap.
-			Write{Path: hashsize, Value: limit / 4, AtLeast: true, Machine: true})
+			Write{Path: buckets, Value: limit / 4, AtLeast: true, Machine: true})
 	}
 	timeout := func(name string, d time.Duration) {
 		if d > 0 {

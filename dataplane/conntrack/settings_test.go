@@ -14,7 +14,7 @@ import (
 
 const (
 	limitPath   = "proc/sys/net/netfilter/nf_conntrack_max"
-	bucketsPath = "sys/module/nf_conntrack/parameters/hashsize"
+	bucketsPath = "proc/sys/net/netfilter/nf_conntrack_buckets"
 )
 
 func TestWrites(t *testing.T) {
