@@ -65,6 +65,8 @@ const (
 	ReasonGuardNotEnforced = "GuardNotEnforced"
 	// ReasonNodesFailed (Ready=False, Stalled=True): nodes reported a failure; failedNodes names them.
 	ReasonNodesFailed = "NodesFailed"
+	// ReasonTimedOut (in failedNodes): the node was not in sync with what it was given within nodeTimeoutSeconds.
+	ReasonTimedOut = "TimedOut"
 	// ReasonNotAccepted (Ready=False, Stalled=True; on a node also Programmed=False): the spec cannot be carried
 	// out; Accepted says why.
 	ReasonNotAccepted = "NotAccepted"

@@ -110,16 +110,17 @@ func addControllers(mgr manager.Manager, o options) error {
 		return err
 	}
 	reconciler := &config.Reconciler{
-		Client:   mgr.GetClient(),
-		Recorder: mgr.GetEventRecorder(name),
-		Clock:    clock.RealClock{},
-		Guard:    guard,
+		Client:    mgr.GetClient(),
+		Recorder:  mgr.GetEventRecorder(name),
+		Clock:     clock.RealClock{},
+		Namespace: o.namespace,
+		Guard:     guard,
 	}
 	return reconciler.SetupWithManager(mgr)
 }
 
 func newManager(o options, server *rest.Config) (manager.Manager, error) {
-	managerOptions, err := config.ManagerOptions()
+	managerOptions, err := config.ManagerOptions(o.namespace)
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +202,7 @@ func parse(args []string) (options, error) {
 		"addresses (host:port, comma-separated) of API servers or of a load balancer before them, for this operator and for\n"+
 			"the agents, tried before those that are found in the EndpointSlice of Service default/kubernetes")
 	flags.StringVar(&o.namespace, "namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultNamespace),
-		"namespace of the agents; $POD_NAMESPACE by default")
+		"namespace of the agents and of the history of settings; $POD_NAMESPACE by default")
 	flags.StringVar(&o.agent, "agent", agentDaemonSet,
 		"who runs the agents: daemonset (the operator makes a DaemonSet) or external (somebody else)")
 	flags.StringVar(&o.agentImage, "agent-image", cmp.Or(os.Getenv("RELATED_IMAGE_AGENT"), agentRepository+":"+version),

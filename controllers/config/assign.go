@@ -31,7 +31,7 @@ const assignTime = 2 * time.Second
 // assign writes the ServiceProxyNodes that are not as planned, and tells whether all were written or tried. The error
 // joins those of all nodes that failed.
 func (r *Reconciler) assign(
-	ctx context.Context, objects []v1alpha1.ServiceProxyNode, plan planner.Plan,
+	ctx context.Context, objects []v1alpha1.ServiceProxyNode, assignments []planner.Assignment,
 ) (done bool, err error) {
 	present := make(map[string]*v1alpha1.ServiceProxyNode, len(objects))
 	for i := range objects {
@@ -39,10 +39,10 @@ func (r *Reconciler) assign(
 	}
 	var group errgroup.Group // without a context: one failure does not stop the others
 	group.SetLimit(writers)
-	errs := make([]error, len(plan.Assignments))
+	errs := make([]error, len(assignments))
 	begin := r.Clock.Now()
 	done = true
-	for i, assignment := range plan.Assignments {
+	for i, assignment := range assignments {
 		if isCarriedOut(assignment, present[assignment.Node]) {
 			continue
 		}
@@ -60,21 +60,24 @@ func (r *Reconciler) assign(
 
 // isCarriedOut tells whether the object is what the assignment asks for.
 func isCarriedOut(assignment planner.Assignment, object *v1alpha1.ServiceProxyNode) bool {
-	return object != nil &&
+	return object != nil && object.UID != assignment.Replaces &&
 		object.Labels[v1alpha1.LabelConfig] == assignment.Spec.ConfigRef.Name &&
 		slices.ContainsFunc(object.OwnerReferences, func(owner metav1.OwnerReference) bool {
 			return owner.Kind == "Node" && owner.UID == assignment.UID
 		}) &&
-		apiequality.Semantic.DeepEqual(object.Spec, assignment.Spec)
+		apiequality.Semantic.DeepEqual(object.Spec, assignment.Spec) &&
+		!slices.ContainsFunc(planner.Annotations(), func(key string) bool {
+			return object.Annotations[key] != assignment.Annotations[key]
+		})
 }
 
 // write carries out one assignment.
 func (r *Reconciler) write(ctx context.Context, assignment planner.Assignment) error {
 	if assignment.Replaces != "" {
-		orphan := &v1alpha1.ServiceProxyNode{ObjectMeta: metav1.ObjectMeta{Name: assignment.Node}}
-		err := r.Client.Delete(ctx, orphan, client.Preconditions{UID: &assignment.Replaces})
+		before := &v1alpha1.ServiceProxyNode{ObjectMeta: metav1.ObjectMeta{Name: assignment.Node}}
+		err := r.Client.Delete(ctx, before, client.Preconditions{UID: &assignment.Replaces})
 		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("deleting ServiceProxyNode %s of an earlier Node of that name: %w", assignment.Node, err)
+			return fmt.Errorf("deleting ServiceProxyNode %s to make it anew: %w", assignment.Node, err)
 		}
 	}
 	spec := applyv1alpha1.ServiceProxyNodeSpec()
@@ -85,6 +88,7 @@ func (r *Reconciler) write(ctx context.Context, assignment planner.Assignment) e
 		WithLabels(map[string]string{v1alpha1.LabelConfig: assignment.Spec.ConfigRef.Name}).
 		WithOwnerReferences(metav1ac.OwnerReference().
 			WithAPIVersion("v1").WithKind("Node").WithName(assignment.Node).WithUID(assignment.UID)).
+		WithAnnotations(assignment.Annotations).
 		WithSpec(spec)
 	if err := r.Client.Apply(ctx, object, client.FieldOwner(FieldOwner), client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying ServiceProxyNode %s: %w", assignment.Node, err)

@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/util/workqueue"
@@ -29,10 +32,10 @@ import (
 // rollout, when hundreds of nodes report every second, it is better made ten times a second than a hundred times.
 const settle = 100 * time.Millisecond
 
-// ManagerOptions returns what a manager needs to run the Reconciler: the types, caches that keep no more of a Node
-// than decides, and reads that wait for the manager's own writes, so that no pass plans with what it has just
+// ManagerOptions returns what a manager needs to run the Reconciler with this Namespace: the types, caches that keep no
+// more of Nodes and Pods than decides, and reads that wait for the manager's own writes, so that no pass plans with what it has just
 // changed. Addresses and leader election are the caller's.
-func ManagerOptions() (manager.Options, error) {
+func ManagerOptions(namespace string) (manager.Options, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -43,7 +46,7 @@ func ManagerOptions() (manager.Options, error) {
 		Scheme: scheme,
 		Cache: cache.Options{
 			DefaultTransform: cache.TransformStripManagedFields(),
-			ByObject:         map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: reduceNode}},
+			ByObject:         byObject(namespace),
 		},
 		Client: client.Options{
 			Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)},
@@ -51,11 +54,28 @@ func ManagerOptions() (manager.Options, error) {
 	}, nil
 }
 
+// byObject says what is kept of what: of the kinds that others use as well no more than what is about the agents and
+// their settings.
+func byObject(namespace string) map[client.Object]cache.ByObject {
+	within := func(what cache.Config) map[string]cache.Config { return map[string]cache.Config{namespace: what} }
+	return map[client.Object]cache.ByObject{
+		&corev1.Node{}: {Transform: reduceNode},
+		&corev1.Pod{}: {
+			Transform:  reducePod,
+			Namespaces: within(cache.Config{LabelSelector: labels.SelectorFromSet(agentLabels())}),
+		},
+		&appsv1.DaemonSet{}: {
+			Namespaces: within(cache.Config{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, agentName)}),
+		},
+		&appsv1.ControllerRevision{}: {Namespaces: within(cache.Config{LabelSelector: ofConfigs()})},
+	}
+}
+
 // CachesSynced returns a check that passes once everything a plan is made of has been read.
 func CachesSynced(caches cache.Cache) healthz.Checker {
 	return func(request *http.Request) error {
 		for _, kind := range []client.Object{
-			&v1alpha1.ServiceProxyConfig{}, &v1alpha1.ServiceProxyNode{}, &corev1.Node{},
+			&v1alpha1.ServiceProxyConfig{}, &v1alpha1.ServiceProxyNode{}, &corev1.Node{}, &appsv1.ControllerRevision{},
 		} {
 			informer, err := caches.GetInformer(request.Context(), kind, cache.BlockUntilSynced(false))
 			if err != nil {
@@ -78,24 +98,28 @@ func reduceNode(in any) (any, error) {
 	}
 	reduced := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 		Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion, Labels: node.Labels,
+		CreationTimestamp: node.CreationTimestamp,
 	}}
-	if isReady(node) {
-		reduced.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+	for _, condition := range node.Status.Conditions {
+		if condition.Type == corev1.NodeReady {
+			condition.Message, condition.LastHeartbeatTime = "", metav1.Time{}
+			reduced.Status.Conditions = []corev1.NodeCondition{condition}
+		}
 	}
 	return reduced, nil
 }
 
 func plannerNode(node *corev1.Node) planner.Node {
-	return planner.Node{Name: node.Name, UID: node.UID, Labels: node.Labels, Ready: isReady(node)}
-}
-
-func isReady(node *corev1.Node) bool {
+	reduced := planner.Node{
+		Name: node.Name, UID: node.UID, Labels: node.Labels, Created: node.CreationTimestamp,
+		Since: node.CreationTimestamp, // a kubelet that has not reported yet is one that is not ready
+	}
 	for _, condition := range node.Status.Conditions {
 		if condition.Type == corev1.NodeReady {
-			return condition.Status == corev1.ConditionTrue
+			reduced.Ready, reduced.Since = condition.Status == corev1.ConditionTrue, condition.LastTransitionTime
 		}
 	}
-	return false
+	return reduced
 }
 
 // watch returns the events of a kind, those updates left out that cannot change a plan.
@@ -126,6 +150,11 @@ func objectMatters(before, after *v1alpha1.ServiceProxyNode) bool {
 		return reduced
 	}
 	return !apiequality.Semantic.DeepEqual(decisive(before), decisive(after))
+}
+
+// revisionMatters lets all updates of revisions pass: there are few, and nobody else makes any.
+func revisionMatters(before, after *appsv1.ControllerRevision) bool {
+	return before.ResourceVersion != after.ResourceVersion
 }
 
 // nodeMatters leaves out heartbeats, images, addresses and whatever else kubelets report.

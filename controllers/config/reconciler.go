@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -41,6 +43,8 @@ type Reconciler struct {
 	Client   client.Client
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
+	// Namespace is where the history of settings is kept and where the agents are.
+	Namespace string
 	// Guard tells whether agents can write no more than they may. Nil if nobody looks after that.
 	Guard Guard
 
@@ -67,6 +71,9 @@ var _ reconcile.TypedReconciler[world] = (*Reconciler)(nil)
 // +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxyconfigs/status,verbs=patch
 // +kubebuilder:rbac:groups=serviceproxy.io,resources=serviceproxynodes,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch,namespace=service-proxy-system
+// +kubebuilder:rbac:groups=apps,resources=controllerrevisions,verbs=get;list;watch;create;patch;delete,namespace=service-proxy-system
+// +kubebuilder:rbac:groups=apps,resources=daemonsets,verbs=get;list;watch,namespace=service-proxy-system
 // +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update,namespace=service-proxy-system
 
@@ -78,6 +85,9 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		WatchesRawSource(watch(mgr, &v1alpha1.ServiceProxyConfig{}, configMatters)).
 		WatchesRawSource(watch(mgr, &v1alpha1.ServiceProxyNode{}, objectMatters)).
 		WatchesRawSource(watch(mgr, &corev1.Node{}, nodeMatters)).
+		WatchesRawSource(watch(mgr, &appsv1.ControllerRevision{}, revisionMatters)).
+		WatchesRawSource(watch(mgr, &appsv1.DaemonSet{}, agentsMatter)).
+		WatchesRawSource(watch(mgr, &corev1.Pod{}, podMatters)).
 		WithOptions(controller.TypedOptions[world]{
 			EnableWarmup: new(true), // a standby has everything read when its turn comes
 			RateLimiter:  workqueue.NewTypedItemExponentialFailureRateLimiter[world](minRetry, maxRetry),
@@ -103,42 +113,78 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ world) (reconcile.Result, 
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	plan := planner.Make(before)
-	// Statuses first: they are few, and people who have just applied a config are looking.
-	again, reportErr := r.report(ctx, before.Configs, plan.Statuses)
-	done, assignErr := r.assign(ctx, before.Objects, plan)
+	plan := planner.Make(before.World)
+	// What nodes return to, and what has been decided about them, has to be there before anything that is based on it:
+	// the operator may end after each of these writes.
+	if err := r.keep(ctx, before.revisions, plan.Revisions); err != nil {
+		return reconcile.Result{}, err
+	}
+	reported, reportErr := r.report(ctx, before.Configs, plan.Statuses)
+	done, assignErr := r.assign(ctx, before.Objects, reported.based(plan.Assignments))
 	if err := errors.Join(reportErr, assignErr); err != nil {
 		return reconcile.Result{}, err
 	}
+	again := reported.due
 	if !done {
 		again = settle
+	} else if err := r.forget(ctx, plan.Obsolete); err != nil {
+		return reconcile.Result{}, err
+	}
+	if !plan.Next.IsZero() {
+		again = earliest(again, max(settle, plan.Next.Sub(r.Clock.Now())))
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
 }
 
+// observed is the world with what it was made of.
+type observed struct {
+	planner.World
+	revisions map[string]*appsv1.ControllerRevision
+}
+
 // read returns the world as the caches have it. Nothing in it may be changed: it is shared with the caches.
-func (r *Reconciler) read(ctx context.Context) (planner.World, error) {
+func (r *Reconciler) read(ctx context.Context) (observed, error) {
 	var (
-		configs v1alpha1.ServiceProxyConfigList
-		objects v1alpha1.ServiceProxyNodeList
-		nodes   corev1.NodeList
+		configs   v1alpha1.ServiceProxyConfigList
+		objects   v1alpha1.ServiceProxyNodeList
+		nodes     corev1.NodeList
+		revisions appsv1.ControllerRevisionList
+		agents    appsv1.DaemonSetList
+		pods      corev1.PodList
 	)
-	for _, list := range []client.ObjectList{&configs, &objects, &nodes} {
+	for _, list := range []client.ObjectList{&configs, &objects, &nodes, &revisions, &agents, &pods} {
 		if err := r.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-			return planner.World{}, fmt.Errorf("listing %T: %w", list, err)
+			return observed{}, fmt.Errorf("listing %T: %w", list, err)
 		}
 	}
-	now := planner.World{
-		Configs: configs.Items,
-		Objects: objects.Items,
-		Nodes:   make([]planner.Node, 0, len(nodes.Items)),
-		Now:     metav1.NewTime(r.Clock.Now()),
+	now := observed{
+		World: planner.World{
+			Configs:  configs.Items,
+			Objects:  objects.Items,
+			Nodes:    make([]planner.Node, 0, len(nodes.Items)),
+			Updating: updating(agents.Items),
+			Now:      metav1.NewTime(r.Clock.Now()),
+		},
+		revisions: map[string]*appsv1.ControllerRevision{},
 	}
 	if r.Guard != nil {
 		now.Hold = r.Guard.Problem()
 	}
+	down := agentsDown(pods.Items)
 	for i := range nodes.Items {
-		now.Nodes = append(now.Nodes, plannerNode(&nodes.Items[i]))
+		node := plannerNode(&nodes.Items[i])
+		node.AgentDown = down[node.Name]
+		now.Nodes = append(now.Nodes, node)
+	}
+	for i := range revisions.Items {
+		revision := &revisions.Items[i]
+		settings, err := decode(revision)
+		if err != nil {
+			klog.FromContext(ctx).Error(err, "Ignoring a revision that cannot be read", "revision", klog.KObj(revision))
+			continue
+		}
+		now.revisions[revision.Name] = revision
+		now.Revisions = append(now.Revisions, settings)
 	}
 	return now, nil
 }

@@ -19,25 +19,39 @@ import (
 
 	applyv1alpha1 "github.com/serviceproxy/service-proxy-operator/api/applyconfiguration/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/controllers/planner"
 )
 
 // reportInterval is the shortest time between two writes of the status of one config in which only numbers and texts
 // change. Hundreds of nodes that get ready one by one are hundreds of changes that nobody can read.
 const reportInterval = 2 * time.Second
 
-// report writes the statuses that are not as planned and returns after what time those that had to wait are due,
-// or 0. The error joins those of all configs that failed.
+// reported is what became of the statuses of a plan.
+type reported struct {
+	// due is after what time those that had to wait are to be written, or 0.
+	due time.Duration
+	// missing are the configs whose status could not be written.
+	missing map[string]bool
+}
+
+// based leaves out the assignments that are based on what a status should remember and does not.
+func (r reported) based(assignments []planner.Assignment) []planner.Assignment {
+	if len(r.missing) == 0 {
+		return assignments
+	}
+	return slices.DeleteFunc(slices.Clone(assignments), func(a planner.Assignment) bool { return r.missing[a.Config] })
+}
+
+// report writes the statuses that are not as planned. The error joins those of all configs that failed.
 func (r *Reconciler) report(
 	ctx context.Context, configs []v1alpha1.ServiceProxyConfig, statuses map[string]v1alpha1.ServiceProxyConfigStatus,
-) (time.Duration, error) {
+) (reported, error) {
 	maps.DeleteFunc(r.reported, func(config string, _ time.Time) bool {
 		_, exists := statuses[config]
 		return !exists
 	})
-	var (
-		due  time.Duration
-		errs []error
-	)
+	result := reported{missing: map[string]bool{}}
+	var errs []error
 	for i := range configs {
 		config := &configs[i]
 		status := statuses[config.Name]
@@ -46,20 +60,21 @@ func (r *Reconciler) report(
 		}
 		wait := r.reported[config.Name].Add(reportInterval).Sub(r.Clock.Now())
 		if wait > 0 && !isNews(config.Status, status) {
-			due = earliest(due, wait)
+			result.due = earliest(result.due, wait)
 			continue
 		}
-		switch err := r.writeStatus(ctx, config, status); {
-		case apierrors.IsNotFound(err) || apierrors.IsConflict(err):
-			// It was deleted, and perhaps made again: the event that says so is on its way.
-		case err != nil:
-			errs = append(errs, err)
-		default:
+		err := r.writeStatus(ctx, config, status)
+		if err == nil {
 			r.reported[config.Name] = r.Clock.Now()
 			r.announce(ctx, config, status)
+			continue
 		}
+		result.missing[config.Name] = true
+		if !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
+			errs = append(errs, err)
+		} // else it was deleted, and perhaps made again: the event that says so is on its way
 	}
-	return due, errors.Join(errs...)
+	return result, errors.Join(errs...)
 }
 
 func earliest(due, wait time.Duration) time.Duration {
@@ -81,10 +96,12 @@ func sorted(conditions []metav1.Condition) []metav1.Condition {
 	})
 }
 
-// isNews tells whether a status says something that people and tools act on: it speaks of another generation, or a
-// condition came, went, or has another status or reason.
+// isNews tells whether a status says something that people, tools or the next pass act on: it speaks of another
+// generation, or of other revisions, or a condition came, went, or has another status or reason.
 func isNews(before, after v1alpha1.ServiceProxyConfigStatus) bool {
-	if before.ObservedGeneration != after.ObservedGeneration || len(before.Conditions) != len(after.Conditions) {
+	if before.ObservedGeneration != after.ObservedGeneration || len(before.Conditions) != len(after.Conditions) ||
+		before.CurrentRevision != after.CurrentRevision || before.UpdateRevision != after.UpdateRevision ||
+		!apiequality.Semantic.DeepEqual(before.Halted, after.Halted) {
 		return true
 	}
 	return slices.ContainsFunc(after.Conditions, func(now metav1.Condition) bool {

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2/textlogger"
 	"k8s.io/utils/clock"
@@ -59,7 +60,7 @@ var _ = BeforeSuite(func(ctx context.Context) {
 // startOperator runs the operator until the spec ends or stop is called, whichever is first.
 func startOperator(adjust ...func(*ctrl.Options)) (stop func()) {
 	GinkgoHelper()
-	options, err := config.ManagerOptions()
+	options, err := config.ManagerOptions(namespace)
 	Expect(err).NotTo(HaveOccurred())
 	options.Metrics.BindAddress = "0"
 	options.Controller.SkipNameValidation = new(true) // one after the other in one process
@@ -70,6 +71,7 @@ func startOperator(adjust ...func(*ctrl.Options)) (stop func()) {
 	Expect(err).NotTo(HaveOccurred())
 	reconciler := &config.Reconciler{
 		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder(config.FieldOwner), Clock: clock.RealClock{},
+		Namespace: namespace,
 	}
 	Expect(reconciler.SetupWithManager(mgr)).To(Succeed())
 
@@ -114,7 +116,7 @@ func setReady(ctx context.Context, node *corev1.Node, status corev1.ConditionSta
 	Expect(kube.Status().Patch(ctx, node, client.MergeFrom(before))).To(Succeed())
 }
 
-// applyConfig makes a config that selects nodes by one label, or all nodes without one.
+// applyConfig makes a config that selects nodes by one label, or all nodes without one, and rolls out at once.
 func applyConfig(
 	ctx context.Context, name string, priority int32, labels map[string]string,
 ) *v1alpha1.ServiceProxyConfig {
@@ -129,6 +131,9 @@ func applyConfig(
 			NodeSelector:  selector,
 			Priority:      &priority,
 			ProxySettings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPTables},
+			Rollout: v1alpha1.Rollout{
+				MaxUnavailable: new(intstr.FromString("100%")), MinReadySeconds: new(int32), NodeChangeDelaySeconds: new(int32),
+			},
 		},
 	}
 	Expect(kube.Create(ctx, created)).To(Succeed())

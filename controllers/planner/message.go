@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 )
 
 // Messages are for people, who read them in a terminal: they name a few and count the rest.
@@ -16,9 +19,9 @@ const (
 )
 
 func (p *pool) invalidMessage() string {
-	message := fmt.Sprintf("spec.nodeSelector cannot be parsed: %v", p.invalid)
-	if p.assigned > 0 {
-		message += fmt.Sprintf("; %s what it has", count(int(p.assigned), "node keeps", "nodes keep"))
+	message := p.invalid.Error()
+	if len(p.members) > 0 {
+		message += "; " + count(len(p.members), "node keeps what it has", "nodes keep what they have")
 	}
 	return message
 }
@@ -33,19 +36,119 @@ func (p *pool) noNodesMessage() string {
 
 func (p *pool) readyMessage() string { return p.progress() + p.unavailableNote() }
 
+// waitingMessage tells who is waited for, and what for.
 func (p *pool) waitingMessage() string {
-	return p.progress() + "; waiting for " + name(p.waiting) + p.unavailableNote()
+	phase, message := &p.phase, p.progress()
+	if len(phase.waiting) > 0 {
+		message += "; waiting for " + name(phase.waiting)
+	}
+	if len(phase.absent) > 0 {
+		message += fmt.Sprintf("; waiting for %s, where the Node is not Ready, up to %s", name(phase.absent), p.rollout.timeout)
+	}
+	if len(phase.delayed) > 0 {
+		message += fmt.Sprintf("; %s from another config after %s", takeOver(phase.delayed), p.rollout.delay)
+	}
+	if len(phase.failures) > 0 {
+		message += "; " + p.failedMessage()
+	}
+	return message + p.followNote() + p.unavailableNote()
+}
+
+// followNote tells when the nodes that are left get their turn.
+func (p *pool) followNote() string {
+	phase := &p.phase
+	left := len(phase.pending) - len(phase.absent) - len(phase.delayed)
+	if left <= 0 {
+		return ""
+	}
+	follow := "; " + count(left, "node follows", "nodes follow")
+	switch {
+	case p.world.Updating != "":
+		return follow + " later: " + p.world.Updating
+	case phase.canary && len(phase.canaries) == 0:
+		return follow + " a canary node, and spec.rollout.canary selects none that could be one"
+	case phase.canary && phase.proven.IsZero():
+		return fmt.Sprintf("%s %s from when canary %s in sync", follow, max(p.rollout.bake, p.rollout.minReady), are(phase.canaries))
+	case phase.canary:
+		return fmt.Sprintf("%s at %s if canary %s in sync until then", follow, phase.proven.UTC().Format(time.TimeOnly+" MST"),
+			are(phase.canaries))
+	case phase.moved == 0 && len(phase.waiting) == 0:
+		return fmt.Sprintf("%s when fewer than %d are out of order, as %s", follow, phase.limit, are(p.outOfOrder()))
+	default:
+		return follow
+	}
+}
+
+// outOfOrder returns the nodes that use up spec.rollout.maxUnavailable.
+func (p *pool) outOfOrder() []string {
+	var nodes []string
+	for _, m := range p.members {
+		if !m.gone && !m.available() {
+			nodes = append(nodes, m.node.Name)
+		}
+	}
+	return nodes
+}
+
+func are(nodes []string) string {
+	if len(nodes) == 1 {
+		return "node " + name(nodes) + " is"
+	}
+	return "nodes " + name(nodes) + " are"
+}
+
+func takeOver(nodes []string) string { return "taking over " + name(nodes) }
+
+func (p *pool) pausedMessage() string {
+	return fmt.Sprintf("%s; spec.rollout.state is Paused, and %s without it", p.progress(),
+		count(len(p.phase.pending), "node is", "nodes are"))
+}
+
+// haltedMessage is what is remembered of a rollout that is halted.
+func (p *pool) haltedMessage(failed []v1alpha1.FailedNode) string {
+	return shorten(fmt.Sprintf("%s with revision %s: %s",
+		count(len(failed), "node failed", "nodes failed"), p.update, causes(failed)), maxMessage)
+}
+
+func (p *pool) stoppedMessage() string {
+	message := shorten(p.halted.Message, maxMessage/2)
+	if n := len(p.phase.pending); n > 0 {
+		message += "; " + count(n, "node keeps what it has", "nodes keep what they have")
+	}
+	return message + tryAgain
+}
+
+// tryAgain tells what ends a halted rollout.
+const tryAgain = "; change the settings, or the annotation " + v1alpha1.AnnotationRetry + " to try again"
+
+func (p *pool) rolledBackMessage() string {
+	message := shorten(p.halted.Message, maxMessage/2)
+	if n := len(p.phase.pending); n > 0 {
+		message += fmt.Sprintf("; %s the way back to revision %s", count(n, "node waits for", "nodes wait for"), p.current)
+	} else if len(p.phase.waiting) > 0 {
+		message += fmt.Sprintf("; %s on the way back to revision %s", name(p.phase.waiting), p.current)
+	} else {
+		message += fmt.Sprintf("; %s revision %s again", count(len(p.members), "node has", "nodes have"), p.current)
+	}
+	return message + tryAgain
 }
 
 func (p *pool) progress() string {
-	return fmt.Sprintf("%d of %s revision %s", p.ready, count(int(p.assigned), "node runs", "nodes run"), p.revision)
+	return fmt.Sprintf("%d of %s revision %s", p.ready, count(len(p.members), "node runs", "nodes run"), p.update)
 }
 
+// unavailableNote tells which nodes are not waited for.
 func (p *pool) unavailableNote() string {
-	if len(p.unavailable) == 0 {
+	var nodes []string
+	for _, m := range p.members {
+		if !m.node.Ready && !slices.Contains(p.phase.absent, m.node.Name) {
+			nodes = append(nodes, m.node.Name)
+		}
+	}
+	if len(nodes) == 0 {
 		return ""
 	}
-	return "; not waiting for " + name(p.unavailable) + ", where the Node is not Ready"
+	return "; not waiting for " + name(nodes) + ", where the Node is not Ready"
 }
 
 func (p *pool) sharedMessage() string {
@@ -65,28 +168,33 @@ func (p *pool) lostMessage() string {
 		"change the priority or the node selector of one of them", p.priority, list(holders, "; "))
 }
 
-// failedMessage tells the causes of the failures, the most frequent first.
 func (p *pool) failedMessage() string {
+	failed := p.phase.failures
+	return fmt.Sprintf("%d of %s: %s",
+		len(failed), count(len(p.members), "node failed", "nodes failed"), causes(failed))
+}
+
+// causes tells why nodes failed, the most frequent cause first.
+func causes(failed []v1alpha1.FailedNode) string {
 	type cause struct{ reason, message string }
 	nodes := map[cause][]string{}
-	for _, f := range p.failures {
+	for _, f := range failed {
 		c := cause{f.Reason, f.Message}
 		nodes[c] = append(nodes[c], f.Name)
 	}
-	causes := make([]cause, 0, len(nodes))
+	ordered := make([]cause, 0, len(nodes))
 	for c := range nodes {
-		causes = append(causes, c)
+		ordered = append(ordered, c)
 	}
-	slices.SortFunc(causes, func(a, b cause) int {
+	slices.SortFunc(ordered, func(a, b cause) int {
 		return cmp.Or(cmp.Compare(len(nodes[b]), len(nodes[a])),
 			strings.Compare(a.reason, b.reason), strings.Compare(a.message, b.message))
 	})
-	told := make([]string, 0, len(causes))
-	for _, c := range causes {
+	told := make([]string, 0, len(ordered))
+	for _, c := range ordered {
 		told = append(told, fmt.Sprintf("%s on %s: %s", c.reason, name(nodes[c]), shorten(c.message, maxCause)))
 	}
-	return fmt.Sprintf("%d of %s: %s",
-		len(p.failures), count(int(p.assigned), "node failed", "nodes failed"), list(told, "; "))
+	return list(told, "; ")
 }
 
 // name lists nodes: the first few by name, the rest by number.

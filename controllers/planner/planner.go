@@ -1,14 +1,17 @@
 // Package planner decides, from everything the operator knows, which settings every node is to run and what every
 // ServiceProxyConfig has to report about it.
 //
-// It is a pure function of its input: no client, no clock, no state of its own. A new leader, or an operator that
-// comes back after a crash, therefore goes on exactly where the last one stopped.
+// It is a pure function of its input: no client, no clock, no state of its own. What has to be remembered is in the
+// objects that it is given: which rollout was halted and which was completed last in the status of a config, what nodes
+// ran before in ControllerRevisions, and since when a node has its settings in an annotation of its ServiceProxyNode. A
+// new leader, or an operator that comes back after a crash, therefore goes on exactly where the last one stopped.
 package planner
 
 import (
 	"cmp"
 	"maps"
 	"slices"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -23,11 +26,17 @@ type World struct {
 	Nodes   []Node
 	// Objects are the ServiceProxyNodes as they are now.
 	Objects []v1alpha1.ServiceProxyNode
+	// Revisions are the settings that configs have or had.
+	Revisions []Revision
 	// Now is the time of every transition that the plan makes.
 	Now metav1.Time
 	// Hold is why no node may be given anything now, because what agents report cannot be relied on. Every config says
 	// so. Empty if there is no such reason.
 	Hold string
+	// Updating is why no node may change from one revision to another now: the agents are being updated themselves, and
+	// nobody could say which of the two a failure comes from. Nodes that have nothing yet are given something. Empty if
+	// there is no such reason.
+	Updating string
 }
 
 // Node is what decides of a Node object.
@@ -35,34 +44,52 @@ type Node struct {
 	Name   string
 	UID    types.UID
 	Labels labels.Set
-	// Ready is whether the Ready condition of the Node is True. A node that is not Ready is given its settings like
-	// any other and is never waited for.
+	// Created orders the nodes of a zone: the oldest are first.
+	Created metav1.Time
+	// Ready is whether the Ready condition of the Node is True. A node that is not Ready is never waited for longer than
+	// the rollout of its config says.
 	Ready bool
+	// Since is when Ready became what it is; zero if nobody knows.
+	Since metav1.Time
+	// AgentDown says that the agent of the node is known not to be ready, whatever it reported last.
+	AgentDown bool
 }
 
 // Plan is what the world should become.
 type Plan struct {
-	// Assignments say what nodes are to run, in the order of their names. A node that is not among them keeps what
-	// it has: nothing that works is ever taken away because a config went away or became invalid.
-	Assignments []Assignment
-	// Statuses are the statuses of all configs by their names.
+	// Revisions are to be written before anything else, so that there is something to return to.
+	Revisions []Revision
+	// Statuses are the statuses of all configs by their names. They are to be written before the assignments, because
+	// they remember what those are based on.
 	Statuses map[string]v1alpha1.ServiceProxyConfigStatus
+	// Assignments say what nodes are to run, in the order of their names. A node that is not among them keeps what
+	// it has: nothing that works is ever taken away because a config became invalid.
+	Assignments []Assignment
+	// Obsolete are the names of the revisions that nobody needs any more.
+	Obsolete []string
+	// Next is when time alone changes the plan, or zero if it does not.
+	Next time.Time
 }
 
 // Assignment is what one node is to run.
 type Assignment struct {
+	// Config is the config that the assignment is made for: the one that has the node or is to have it.
+	Config string
 	// Node and UID name the Node that is to own the ServiceProxyNode.
 	Node string
 	UID  types.UID
-	// Replaces is the ServiceProxyNode of an earlier Node of the same name, which has to go first. Empty if there is
-	// none.
+	// Replaces is the ServiceProxyNode that has to go first: of an earlier Node of the same name, or one whose agent has
+	// given its settings up and is to try them again. Empty if there is none.
 	Replaces types.UID
 	Spec     v1alpha1.ServiceProxyNodeSpec
+	// Annotations are all annotations of the planner that the ServiceProxyNode is to have: see AnnotationAssigned,
+	// AnnotationWanted and v1alpha1.AnnotationRetry.
+	Annotations map[string]string
 }
 
 // Make plans the world. Planning a world to which the plan has been applied gives the same plan again.
 func Make(world World) Plan {
-	pools := newPools(world.Configs)
+	pools := newPools(&world)
 	objects := make(map[string]*v1alpha1.ServiceProxyNode, len(world.Objects))
 	for i := range world.Objects {
 		objects[world.Objects[i].Name] = &world.Objects[i]
@@ -70,29 +97,33 @@ func Make(world World) Plan {
 
 	plan := Plan{Statuses: make(map[string]v1alpha1.ServiceProxyConfigStatus, len(pools))}
 	for _, node := range slices.SortedFunc(slices.Values(world.Nodes), byName) {
-		object, replaces := objects[node.Name], types.UID("")
-		if object != nil && isOrphan(object, node) {
-			object, replaces = nil, object.UID
+		m := &member{node: node, object: objects[node.Name]}
+		if m.object != nil && isOrphan(m.object, node) {
+			m.object, m.replaces = nil, m.object.UID
 		}
-		holder := contend(pools, node, object)
-		if holder == nil {
-			continue
-		}
-		holder.observe(node, object)
-		if holder.invalid == nil {
-			plan.Assignments = append(plan.Assignments, Assignment{
-				Node: node.Name, UID: node.UID, Replaces: replaces, Spec: holder.specFor(object),
-			})
+		if holder := contend(pools, node, m.object); holder != nil {
+			holder.members = append(holder.members, m)
+		} else if m.object != nil {
+			release(&world, pools, m, &plan)
 		}
 	}
 	for _, p := range pools {
-		p.hold = world.Hold
-		plan.Statuses[p.config.Name] = p.status(world.Now)
+		p.decide(&plan)
+		plan.Statuses[p.config.Name] = p.status()
 	}
+	slices.SortFunc(plan.Assignments, func(a, b Assignment) int { return cmp.Compare(a.Node, b.Node) })
 	if world.Hold != "" {
 		plan.Assignments = nil
 	}
+	keepHistory(&world, pools, &plan)
 	return plan
+}
+
+// again notes when time alone changes the plan.
+func (p *Plan) again(at, now time.Time) {
+	if at.After(now) && (p.Next.IsZero() || at.Before(p.Next)) {
+		p.Next = at
+	}
 }
 
 // contend returns the pool that has the node, or nil if there is none, and tells all pools that wanted it.

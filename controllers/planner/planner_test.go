@@ -37,7 +37,7 @@ func TestRevision(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			got := planner.Revision(test.config, test.settings)
+			got := planner.RevisionName(test.config, test.settings)
 			if got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
 			}
@@ -205,7 +205,7 @@ func TestAnyWorld(t *testing.T) {
 		for _, assignment := range plan.Assignments {
 			if outranked(world, assignment) {
 				t.Errorf("seed %d: %s has %s although a higher priority selects it",
-					seed, assignment.Node, assignment.Spec.ConfigRef.Name)
+					seed, assignment.Node, assignment.Config)
 			}
 		}
 		random.Shuffle(len(world.Nodes), func(i, j int) {
@@ -236,7 +236,7 @@ func outranked(world planner.World, assignment planner.Assignment) bool {
 			highest = max(highest, *c.Spec.Priority)
 		}
 	}
-	return priorities[assignment.Spec.ConfigRef.Name] != highest
+	return highest >= 0 && priorities[assignment.Config] != highest
 }
 
 func anyWorld(random *rand.Rand) planner.World {
@@ -261,7 +261,7 @@ func anyWorld(random *rand.Rand) planner.World {
 			continue
 		}
 		holder := world.Configs[random.IntN(len(world.Configs))]
-		revision := planner.Revision(holder.Name, holder.Spec.ProxySettings)
+		revision := planner.RevisionName(holder.Name, holder.Spec.ProxySettings)
 		object := assigned(name, holder.Name, revision)
 		object.Status.AppliedRevision = revision
 		object.Status.Conditions = []metav1.Condition{
@@ -285,7 +285,7 @@ func BenchmarkMake(b *testing.B) {
 		world.Nodes = append(world.Nodes, planner.Node{
 			Name: name, Ready: true, Labels: labels.Set{"pool": fmt.Sprint(i % 10)},
 		})
-		object := assigned(name, holder.Name, planner.Revision(holder.Name, holder.Spec.ProxySettings))
+		object := assigned(name, holder.Name, planner.RevisionName(holder.Name, holder.Spec.ProxySettings))
 		object.Status.AppliedRevision = object.Spec.Revision
 		object.Status.Conditions = []metav1.Condition{condition("Ready", "True", 0)}
 		world.Objects = append(world.Objects, object)

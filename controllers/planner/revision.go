@@ -6,25 +6,61 @@ import (
 	"encoding/json"
 	"fmt"
 
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 )
 
-// hashVersion is part of everything that is hashed. Change it when the same settings have to get another name, and
-// know that this sends every node of every cluster through an update.
-const hashVersion = "1"
+// HashVersion is part of everything that is hashed. Change it when new settings have to be named in another way. What
+// is named already keeps its name, so that a new release sends no node through an update.
+const HashVersion = "1"
 
 // hashLength is the number of hexadecimal digits in the name of a revision. With the longest name of a config (63
 // characters) the revision stays within the 80 characters that the API allows.
 const hashLength = 10
 
-// Revision names settings: the name of the config they come from and a hash over them.
+// Revision is the settings that a config has or had, under the name that nodes and statuses know them by.
+type Revision struct {
+	Name   string
+	Config string
+	// Number orders the revisions of a config: the highest is the latest.
+	Number   int64
+	Settings v1alpha1.ProxySettings
+	// OnRelease is spec.onRelease of the config, on its latest revision. It is what is left of it when it is deleted.
+	OnRelease v1alpha1.ReleasePolicy
+}
+
+// RevisionName names settings: the name of the config they come from and a hash over them.
 //
 // The hash is over the settings as they were written, as JSON with sorted keys. Fields that are not set are not in
 // it, so a release that brings new fields, or other defaults for old ones, does not rename what people wrote before.
 // Nothing else of a config is in it, so another priority or selector does not either.
-func Revision(config string, settings v1alpha1.ProxySettings) string {
-	sum := sha256.Sum256(append([]byte(hashVersion+"\n"), canonical(settings)...))
+func RevisionName(config string, settings v1alpha1.ProxySettings) string {
+	sum := sha256.Sum256(append([]byte(HashVersion+"\n"), canonical(settings)...))
 	return config + "-" + hex.EncodeToString(sum[:])[:hashLength]
+}
+
+// nameFor returns the name that settings have already, or else a new one. Settings are compared for what they mean, so
+// it makes no difference which release hashed them.
+func nameFor(config string, settings *v1alpha1.ProxySettings, known []Revision) string {
+	name := RevisionName(config, *settings)
+	older := ""
+	for i := range known {
+		r := &known[i]
+		if r.Config != config || !apiequality.Semantic.DeepEqual(&r.Settings, settings) {
+			continue
+		}
+		if r.Name == name {
+			return name
+		}
+		if older == "" || r.Name < older {
+			older = r.Name
+		}
+	}
+	if older != "" {
+		return older
+	}
+	return name
 }
 
 // canonical returns the settings as JSON that does not depend on the order of the fields in the Go type.

@@ -1,6 +1,9 @@
 package planner
 
 import (
+	"cmp"
+	"slices"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -10,24 +13,58 @@ import (
 // maxFailedNodes is the number of failed nodes that a status names. A status must not grow with the cluster.
 const maxFailedNodes = 10
 
-// status returns everything that the pool has to report once all nodes are dealt out.
-func (p *pool) status(now metav1.Time) v1alpha1.ServiceProxyConfigStatus {
-	unavailable, failed := int32(len(p.unavailable)), int32(len(p.failures))
-	return v1alpha1.ServiceProxyConfigStatus{
+// status returns everything that the pool has to report once its nodes have been dealt out.
+func (p *pool) status() v1alpha1.ServiceProxyConfigStatus {
+	counts := v1alpha1.NodeCounts{
+		Matched: &p.matched, Overridden: &p.overridden, Conflicted: &p.conflicted,
+		Assigned: new(int32(len(p.members))), Updated: new(int32), Ready: new(int32), Unavailable: new(int32),
+		Failed: new(int32(len(p.phase.failures))),
+	}
+	for _, m := range p.members {
+		if !m.node.Ready {
+			*counts.Unavailable++
+		}
+		if m.moves == "" && m.updated && m.revision == p.update {
+			*counts.Updated++
+			if m.inSync && m.failure == nil {
+				*counts.Ready++
+			}
+		}
+	}
+	p.ready = int(*counts.Ready)
+	status := v1alpha1.ServiceProxyConfigStatus{
 		ObservedGeneration: p.config.Generation,
-		UpdateRevision:     p.revision,
-		Nodes: &v1alpha1.NodeCounts{
-			Matched:     &p.matched,
-			Overridden:  &p.overridden,
-			Conflicted:  &p.conflicted,
-			Assigned:    &p.assigned,
-			Updated:     &p.updated,
-			Ready:       &p.ready,
-			Unavailable: &unavailable,
-			Failed:      &failed,
-		},
-		FailedNodes: p.failures[:min(len(p.failures), maxFailedNodes)],
-		Conditions:  p.conditions(now),
+		CurrentRevision:    p.current,
+		UpdateRevision:     p.update,
+		Halted:             p.halted,
+		Nodes:              &counts,
+		FailedNodes:        p.phase.failures,
+		Conditions:         p.conditions(p.world.Now),
+	}
+	if p.halted != nil {
+		p.remember(&status)
+	}
+	status.FailedNodes = status.FailedNodes[:min(len(status.FailedNodes), maxFailedNodes)]
+	return status
+}
+
+// remember adds the nodes because of which a rollout was halted. They may be back in order, and are still the reason.
+func (p *pool) remember(status *v1alpha1.ServiceProxyConfigStatus) {
+	before := &p.config.Status
+	if before.Halted == nil || before.Halted.Revision != p.halted.Revision || before.Halted.Retry != p.halted.Retry {
+		return
+	}
+	failed := slices.Clone(status.FailedNodes)
+	for _, node := range before.FailedNodes {
+		if !slices.ContainsFunc(failed, func(f v1alpha1.FailedNode) bool { return f.Name == node.Name }) {
+			failed = append(failed, node)
+		}
+	}
+	slices.SortFunc(failed, func(a, b v1alpha1.FailedNode) int { return cmp.Compare(a.Name, b.Name) })
+	status.FailedNodes = failed
+	*status.Nodes.Failed = int32(len(failed))
+	if before.Nodes != nil && before.Nodes.Failed != nil {
+		*status.Nodes.Failed = max(*status.Nodes.Failed, *before.Nodes.Failed)
 	}
 }
 
@@ -75,23 +112,44 @@ func (p *pool) conflict() metav1.Condition {
 }
 
 // summary returns Ready and, while it is False, the one condition that tells tools whether to go on waiting:
-// Reconciling when nodes are on their way, Stalled when somebody has to act.
+// Reconciling when nodes are on their way, Stalled when somebody has to act. A rollout that is paused is neither.
 func (p *pool) summary() []metav1.Condition {
+	phase := &p.phase
 	switch {
 	case p.invalid != nil:
 		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonNotAccepted, p.invalidMessage())
-	case p.hold != "":
-		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonGuardNotEnforced, p.hold)
-	case len(p.failures) > 0:
+	case p.world.Hold != "":
+		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonGuardNotEnforced, p.world.Hold)
+	case p.halted != nil && p.halted.OnFailure == v1alpha1.OnFailureRollback:
+		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonRolledBack, p.rolledBackMessage())
+	case p.halted != nil:
+		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonRolloutHalted, p.stoppedMessage())
+	case len(phase.failures) > 0 && !phase.rolling:
 		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonNodesFailed, p.failedMessage())
 	case len(p.lost) > 0:
 		return notReady(v1alpha1.ConditionStalled, v1alpha1.ReasonConflicted, p.lostMessage())
-	case len(p.waiting) > 0:
-		return notReady(v1alpha1.ConditionReconciling, v1alpha1.ReasonRollingOut, p.waitingMessage())
-	case p.assigned == 0:
+	case len(phase.pending) > 0 && p.isPaused():
+		return notReady(v1alpha1.ConditionReady, v1alpha1.ReasonRolloutPaused, p.pausedMessage())[:1]
+	case len(phase.pending) > 0 || len(phase.waiting) > 0:
+		conditions := notReady(v1alpha1.ConditionReconciling, v1alpha1.ReasonRollingOut, p.waitingMessage())
+		conditions[1].Reason = p.reconciling()
+		return conditions
+	case len(p.members) == 0:
 		return ready(v1alpha1.ReasonNoMatchingNodes, p.noNodesMessage())
 	default:
 		return ready(v1alpha1.ReasonAllNodesReady, p.readyMessage())
+	}
+}
+
+// reconciling returns what a rollout is busy with.
+func (p *pool) reconciling() string {
+	switch {
+	case p.phase.canary && len(p.phase.pending) > 0:
+		return v1alpha1.ReasonCanary
+	case p.phase.moved == 0 && len(p.phase.waiting) == 0:
+		return v1alpha1.ReasonWaitingForNodes
+	default:
+		return v1alpha1.ReasonRollingOut
 	}
 }
 
