@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/agent"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/apiserver"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
 )
 
 // version is set by the linker.
@@ -106,8 +108,9 @@ func cleanup() *cobra.Command {
 		Short: "Remove everything that an agent ever made on this node, and nothing else",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := iptables.Cleanup(cmd.Context()); err != nil {
-				return fmt.Errorf("removing rules: %w", err)
+			err := errors.Join(iptables.Cleanup(cmd.Context()), ipvs.Cleanup(cmd.Context()))
+			if err != nil {
+				return fmt.Errorf("cleaning up: %w", err)
 			}
 			warnAboutLocalnet(cmd)
 			return nil

@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
@@ -95,9 +96,13 @@ func Run(ctx context.Context, o Options) error {
 		wg.Go(func() { report.writeStatus(ctx, nodes, o.NodeName) })
 	}
 	logger.Info("Agent started", "node", o.NodeName, "version", o.Version, "standalone", o.Standalone != nil)
+	moved, err := addresses.Watch(ctx)
+	if err != nil {
+		return fmt.Errorf("watching the addresses of the node: %w", err)
+	}
 	(&loop{
 		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
-		table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
+		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
 	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

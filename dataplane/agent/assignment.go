@@ -139,9 +139,9 @@ func ReadConfig(path string) (*Assignment, error) {
 		return nil, fmt.Errorf("reading the config %s: it holds %s %s, and a %s ServiceProxyConfig is needed",
 			path, config.APIVersion, config.Kind, want)
 	}
-	if config.Spec.Mode != v1alpha1.ModeIPTables {
-		return nil, fmt.Errorf("reading the config %s: spec.mode: this agent does not know %q; it knows %s",
-			path, config.Spec.Mode, v1alpha1.ModeIPTables)
+	if mode := config.Spec.Mode; mode != v1alpha1.ModeIPTables && mode != v1alpha1.ModeIPVS {
+		return nil, fmt.Errorf("reading the config %s: spec.mode: this agent does not know %q; it knows %s and %s",
+			path, mode, v1alpha1.ModeIPTables, v1alpha1.ModeIPVS)
 	}
 	return &Assignment{Generation: 1, Revision: config.Name, Settings: config.Spec.ProxySettings}, nil
 }

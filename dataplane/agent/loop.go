@@ -10,11 +10,10 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
-	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
@@ -28,24 +27,58 @@ const (
 type loop struct {
 	catalog     *catalog.Catalog
 	assignments *assignmentStore
-	clock       clock.Clock
-	report      *reporter
+	// moved has a value when addresses of the node came or went.
+	moved  <-chan struct{}
+	clock  clock.Clock
+	report *reporter
 
 	// hostRoot is where the file system of the node is, and cores how many CPUs it has.
 	hostRoot string
 	cores    int
 
-	table    *forwarding.Table
-	flows    *conntrack.Cleaner
-	checks   *healthChecks
-	tools    *xtables.Tools
-	engine   *iptables.Engine
-	plan     plan
+	table  *forwarding.Table
+	flows  *conntrack.Cleaner
+	checks *healthChecks
+	tools  *xtables.Tools
+	// course is what the kernel carries out, and trial what it is being taken to. Either may be nil.
+	course, trial *course
+	// attempts is how often the trial has failed.
+	attempts int
+	// retirement is what is left of a mode that the node has left; nil when nothing is.
+	retirement *ipvs.Retirement
+	// checked is the last answer to whether this node supports some settings.
+	checked  checked
 	state    state
 	retry    time.Duration
 	verifyAt time.Time
-	// parametersDue says that parameters of the kernel are to be set.
-	parametersDue bool
+	// parametersDue says that parameters of the kernel are to be set, and recomputeDue that every Service is to be computed
+	// again.
+	parametersDue, recomputeDue bool
+}
+
+// course is settings that the kernel carries out: an assignment, what it comes to on this node, and the engine.
+type course struct {
+	assignment *Assignment
+	plan       plan
+	engine     engine
+	// fresh says that the engine has not been given the forwarding table yet.
+	fresh bool
+}
+
+// current is what changes are written for; nil when there is nothing yet.
+func (l *loop) current() *course {
+	if l.trial != nil {
+		return l.trial
+	}
+	return l.course
+}
+
+// plan is what the current settings come to.
+func (l *loop) plan() *plan {
+	if c := l.current(); c != nil {
+		return &c.plan
+	}
+	return &plan{}
 }
 
 // run follows changes until the context ends. The kernel is left as it is.
@@ -59,11 +92,12 @@ func (l *loop) run(ctx context.Context) {
 			return
 		case <-l.catalog.Changed():
 		case <-l.assignments.changed:
+		case <-l.moved:
 		case <-timer.C():
 		}
 		done := l.step(ctx)
 		// The pause after a write: what arrives meanwhile goes into the next one together.
-		if pause := l.plan.pace.pause(done.took); done.took > 0 {
+		if pause := l.plan().pace.pause(done.took); done.took > 0 {
 			select {
 			case <-ctx.Done():
 				return
@@ -99,13 +133,18 @@ func (l *loop) step(ctx context.Context) outcome {
 	}
 	l.report.problems(batch.Problems)
 
+	before := l.plan().node
+	l.steer(ctx, assigned, &batch.World)
 	entries := batch.Entries
-	if l.accept(ctx, assigned, &batch.World) && !batch.WorldChanged {
-		entries = withDeleted(l.catalog.All(), batch.Entries)
+	if l.recomputeDue || !reflect.DeepEqual(before, l.plan().node) {
+		l.recomputeDue = false
+		if !batch.WorldChanged {
+			entries = withDeleted(l.catalog.All(), batch.Entries)
+		}
 	}
 	changes := l.compute(entries)
-	l.report.problems(l.checks.follow(ctx, entries, l.plan.iptables.NodePortAddresses))
-	if l.engine == nil {
+	l.report.problems(l.checks.follow(ctx, entries, l.plan().nodePortAddresses))
+	if l.current() == nil {
 		l.report.stepped(&l.state)
 		return outcome{next: l.backOff()}
 	}
@@ -122,63 +161,6 @@ func withDeleted(all, batch []catalog.Entry) []catalog.Entry {
 	return all
 }
 
-// accept takes over an assignment, or the world it is carried out in. It says whether every Service has to be computed
-// again. An assignment that cannot be carried out changes nothing: the one before it goes on.
-func (l *loop) accept(ctx context.Context, assigned *Assignment, world *catalog.World) (recompute bool) {
-	next, refused := l.examine(ctx, assigned, world)
-	l.state.refused = refused
-	if refused != nil && l.state.applied != nil {
-		next, refused = l.examine(ctx, l.state.applied, world)
-	}
-	if refused != nil {
-		return false
-	}
-	if l.engine == nil {
-		l.engine = iptables.New(l.tools, next.iptables)
-	}
-	l.engine.Configure(next.iptables)
-	if !slices.Equal(next.iptables.NodePortAddresses, l.plan.iptables.NodePortAddresses) ||
-		!slices.Equal(next.node.ServiceCIDRs, l.plan.node.ServiceCIDRs) {
-		l.flows.NoteAll()
-	}
-	l.parametersDue = l.parametersDue || !slices.Equal(next.kernel, l.plan.kernel)
-	recompute = !reflect.DeepEqual(next.node, l.plan.node)
-	l.plan = next
-	return recompute
-}
-
-// setParameters sets parameters of the kernel. Services work without them, so what cannot be set is told and no more.
-func (l *loop) setParameters(ctx context.Context, writes []conntrack.Write) {
-	refused, err := conntrack.Apply(l.hostRoot, writes)
-	for _, r := range refused {
-		klog.FromContext(ctx).V(1).Info("A parameter of the machine stays as it is", "reason", r)
-	}
-	l.parametersDue, l.state.refusedByKernel = false, nil
-	if err != nil {
-		l.state.refusedByKernel = strings.Split(err.Error(), "\n")
-	}
-}
-
-// examine works out what an assignment comes to, or why this node cannot carry it out.
-func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World) (plan, *refusal) {
-	if mode := a.Settings.Mode; mode != v1alpha1.ModeIPTables {
-		return plan{}, &refusal{v1alpha1.ReasonUnsupportedMode, "spec.mode: this agent does not know " + string(mode) + "; upgrade the agent"}
-	}
-	if l.tools == nil {
-		tools, err := xtables.Probe(ctx)
-		if err != nil {
-			return plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
-		}
-		l.tools = tools
-		l.state.backend = v1alpha1.IPTablesBackend(tools.Backend)
-	}
-	next, err := resolve(&a.Settings, world, l.cores)
-	if err != nil {
-		return plan{}, &refusal{v1alpha1.ReasonInvalidSettings, err.Error()}
-	}
-	return next, nil
-}
-
 // compute brings the forwarding table up to date. Without an engine the table is kept all the same: it is what the
 // engine starts from once there is one.
 func (l *loop) compute(entries []catalog.Entry) []forwarding.Change {
@@ -191,7 +173,7 @@ func (l *loop) compute(entries []catalog.Entry) []forwarding.Change {
 		var ports []*forwarding.ServicePort
 		if e.Service != nil {
 			var bad []forwarding.Problem
-			ports, bad = forwarding.Compute(e.Service, e.Slices, &l.plan.node)
+			ports, bad = forwarding.Compute(e.Service, e.Slices, &l.plan().node)
 			for _, p := range bad {
 				problems = append(problems, catalog.ServiceProblem(e.Name, p.Field, p.Message))
 			}
@@ -238,20 +220,20 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		l.report.queued(batch.Since)
 	}
 	start := l.clock.Now()
-	verify := l.state.applied != nil && !start.Before(l.verifyAt)
-	if l.state.applied == nil {
-		changes = l.everything()
-	}
+	verify := l.trial == nil && !start.Before(l.verifyAt)
 	l.flows.Note(changes)
-	l.engine.OpenHealthPorts(l.checks.ports())
-	written, err := l.engine.Apply(ctx, changes)
-	if err == nil && verify {
+	written, err := l.apply(ctx, changes)
+	switch {
+	case err != nil:
+	case l.trial != nil:
+		err = l.prove(ctx, &written)
+	case verify:
 		l.parametersDue = true
-		var repaired xtables.Written
-		repaired, err = l.engine.Verify(ctx)
-		l.state.repairs += repaired.Chains + repaired.Jumps
-		l.report.verified(repaired.Chains + repaired.Jumps)
-		written.Add(repaired)
+		var repaired effect
+		repaired, err = l.course.engine.Verify(ctx)
+		l.state.repairs += repaired.changes
+		l.report.verified(repaired.changes)
+		written.add(repaired)
 	}
 	if ctx.Err() != nil {
 		return outcome{next: idle}
@@ -259,23 +241,22 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	now := l.clock.Now()
 	if l.state.failed = err; err != nil {
 		klog.FromContext(ctx).Error(err, "Writing to the kernel failed", "retryIn", l.nextRetry())
+		l.giveUp(ctx, err)
 		l.report.stepped(&l.state)
 		return outcome{next: l.backOff()}
 	}
 	if l.parametersDue {
 		// After the rules: they have the kernel load what the parameters belong to, and keep others from 127.0.0.0/8.
-		l.setParameters(ctx, l.plan.kernel)
+		l.setParameters(ctx, l.plan().kernel)
 	}
 	l.retry = 0
-	l.state.rules = l.engine.Rules()
-	if l.state.refused == nil {
-		l.state.applied = l.state.assignment
-	}
-	if verify || l.verifyAt.IsZero() || l.verifyAt.After(now.Add(l.plan.pace.fullInterval)) {
-		l.verifyAt = now.Add(l.plan.pace.fullInterval)
+	l.state.rules = l.course.engine.Rules()
+	l.tellProblems()
+	if verify || l.verifyAt.IsZero() || l.verifyAt.After(now.Add(l.plan().pace.fullInterval)) {
+		l.verifyAt = now.Add(l.plan().pace.fullInterval)
 	}
 	var took time.Duration
-	if wrote := written != (xtables.Written{}) || l.state.lastSync.IsZero(); wrote || verify {
+	if wrote := written != (effect{}) || l.state.lastSync.IsZero(); wrote || verify {
 		took = now.Sub(start)
 		if wrote {
 			l.state.lastSync = now
@@ -285,16 +266,90 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		l.state.latency = now.Sub(batch.Since)
 	}
 	l.report.synced(took, batch, written)
+	next, err := l.follow(ctx)
 	l.report.stepped(&l.state)
-	if err := l.endFlows(ctx); err != nil {
-		klog.FromContext(ctx).Error(err, "Some UDP flows may still go where they went", "retryIn", l.nextRetry())
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Some flows may still go where they went", "retryIn", l.nextRetry())
 		return outcome{took: took, next: l.backOff()}
 	}
-	next := l.verifyAt.Sub(now)
-	if l.checks.again {
-		next = min(next, longestRetry)
+	return outcome{took: took, next: min(next, l.verifyAt.Sub(now))}
+}
+
+// apply gives changes to the engines: to the one whose rules lead packets, and to one that is to take over.
+func (l *loop) apply(ctx context.Context, changes []forwarding.Change) (effect, error) {
+	var all effect
+	for _, c := range []*course{l.course, l.trial} {
+		if c == nil || c.engine == nil || c == l.course && l.trial != nil && l.trial.engine == c.engine {
+			continue
+		}
+		todo := changes
+		if c.fresh {
+			todo = l.everything()
+			if err := l.prepare(&c.plan); err != nil {
+				return all, err
+			}
+		}
+		c.engine.OpenHealthPorts(l.checks.ports())
+		written, err := c.engine.Apply(ctx, todo)
+		all.add(written)
+		if err != nil {
+			return all, err
+		}
+		c.fresh = false
 	}
-	return outcome{took: took, next: next}
+	return all, nil
+}
+
+// follow does what follows a write: it ends flows that lead nowhere, and looks after connections that have to end by
+// themselves. It returns when to come again.
+func (l *loop) follow(ctx context.Context) (time.Duration, error) {
+	next := idle
+	if l.checks.again {
+		next = longestRetry
+	}
+	if err := l.endFlows(ctx); err != nil {
+		return next, err
+	}
+	again, err := l.course.engine.drain(ctx)
+	if again > 0 {
+		next = min(next, again)
+	}
+	if err != nil || l.retirement == nil {
+		return next, err
+	}
+	connections, again, err := l.retirement.Step(ctx, l.plan().drainTimeout)
+	l.state.draining = connections
+	if err == nil && again == 0 {
+		l.retirement = nil
+		klog.FromContext(ctx).Info("No connection is left in the mode that this node has left")
+	}
+	if again > 0 {
+		next = min(next, again)
+	}
+	return next, err
+}
+
+// tellProblems tells which addresses the engine had to leave out.
+func (l *loop) tellProblems() {
+	problems := l.course.engine.problems()
+	l.state.leftOut = l.state.leftOut[:0]
+	for _, p := range problems {
+		l.state.leftOut = append(l.state.leftOut, p.Message)
+	}
+	// What is of no Service is told in status alone.
+	l.report.problems(slices.DeleteFunc(problems, func(p catalog.Problem) bool { return p.Object.Name == "" }))
+}
+
+// setParameters sets parameters of the kernel. Services work without them, so what cannot be set is told and no more.
+func (l *loop) setParameters(ctx context.Context, writes []conntrack.Write) {
+	refused, err := conntrack.Apply(l.hostRoot, writes)
+	for _, r := range refused {
+		klog.FromContext(ctx).V(1).Info("A parameter of the machine stays as it is", "reason", r)
+	}
+	l.parametersDue, l.state.refusedByKernel = false, nil
+	if err != nil {
+		l.state.refusedByKernel = strings.Split(err.Error(), "\n")
+	}
 }
 
 // endFlows ends the UDP flows that what was written has made stale.
@@ -302,8 +357,8 @@ func (l *loop) endFlows(ctx context.Context) error {
 	start := l.clock.Now()
 	deleted, err := l.flows.Flush(ctx, conntrack.View{
 		Table:             l.table,
-		ServiceCIDRs:      l.plan.node.ServiceCIDRs,
-		NodePortAddresses: l.plan.iptables.NodePortAddresses,
+		ServiceCIDRs:      l.plan().node.ServiceCIDRs,
+		NodePortAddresses: l.plan().nodePortAddresses,
 	})
 	l.report.flowsEnded(deleted, l.clock.Since(start))
 	return err

@@ -19,6 +19,7 @@ type metrics struct {
 	endpoints          prometheus.Gauge
 	chainsWritten      prometheus.Counter
 	bytesWritten       prometheus.Counter
+	messagesSent       prometheus.Counter
 	repairs            prometheus.Counter
 	failures           prometheus.Counter
 	flowsEnded         prometheus.Counter
@@ -52,7 +53,8 @@ func newMetrics(version string) *metrics {
 		endpoints:     gauge("serviceproxy_endpoints", "Endpoints that Service ports lead to, in all families."),
 		chainsWritten: counter("serviceproxy_chains_written_total", "Chains written to the kernel or removed from it."),
 		bytesWritten:  counter("serviceproxy_bytes_written_total", "Bytes given to iptables-restore."),
-		repairs:       counter("serviceproxy_drift_repairs_total", "Chains and jumps that someone else had changed and that were put right."),
+		messagesSent:  counter("serviceproxy_netlink_messages_total", "Netlink messages about virtual servers and sets sent to the kernel."),
+		repairs:       counter("serviceproxy_drift_repairs_total", "Rules, virtual servers, set entries and routes that someone else had changed and that were put right."),
 		failures:      counter("serviceproxy_apply_failures_total", "Writes to the kernel that failed."),
 		flowsEnded: counter("kubeproxy_conntrack_reconciler_deleted_entries_total",
 			"UDP flows that were ended because they led to no endpoint of their Service any more."),
@@ -68,7 +70,7 @@ func newMetrics(version string) *metrics {
 		Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
-		m.chainsWritten, m.bytesWritten, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, build,
+		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

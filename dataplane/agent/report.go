@@ -20,7 +20,6 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // fieldManager owns the status in server-side apply.
@@ -63,7 +62,7 @@ func (r *reporter) queued(since time.Time) {
 }
 
 // synced is told of a write that succeeded: how long it took and what it was about.
-func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written xtables.Written) {
+func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written effect) {
 	now := r.clock.Now()
 	r.health.Synced(now)
 	r.health.SetEligible(!batch.World.Node.Leaving)
@@ -74,8 +73,9 @@ func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written xtab
 	for _, t := range batch.Triggered {
 		r.metrics.programming.Observe(now.Sub(t).Seconds())
 	}
-	r.metrics.chainsWritten.Add(float64(written.Chains))
-	r.metrics.bytesWritten.Add(float64(written.Bytes))
+	r.metrics.chainsWritten.Add(float64(written.chains))
+	r.metrics.bytesWritten.Add(float64(written.bytes))
+	r.metrics.messagesSent.Add(float64(written.messages))
 }
 
 // flowsEnded is told how many stale flows were ended, and how long it took to find them.
@@ -88,7 +88,7 @@ func (r *reporter) flowsEnded(n int, took time.Duration) {
 func (r *reporter) verified(repairs int) {
 	if repairs > 0 {
 		r.metrics.repairs.Add(float64(repairs))
-		r.logger.Info("Repaired rules that someone else had changed", "chains", repairs)
+		r.logger.Info("Repaired what someone else had changed in the kernel", "repairs", repairs)
 	}
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -13,6 +14,9 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // The defaults of settings that are not given. The API leaves them open, so that they can be improved without touching
@@ -20,21 +24,31 @@ import (
 const (
 	defaultMarkBit      = 14 // kube-proxy's
 	defaultFullInterval = 10 * time.Minute
+	defaultDrainSeconds = 3600
 )
 
 // plan is what the settings of an assignment come to on this node.
 type plan struct {
+	mode     v1alpha1.Mode
 	node     forwarding.Node
 	iptables iptables.Settings
-	// kernel are the parameters of the kernel that the settings ask for.
-	kernel []conntrack.Write
-	pace   pace
+	ipvs     ipvs.Settings
+	// addresses are those of the node, for a mode that needs to know them.
+	addresses []netip.Addr
+	// nodePortAddresses are the networks whose addresses on the node have node ports; every address when nil.
+	nodePortAddresses []netip.Prefix
+	// first are the parameters of the kernel that have to be set before anything is written, and kernel the others.
+	first, kernel []conntrack.Write
+	drainTimeout  time.Duration
+	pace          pace
 }
 
 // resolve works out what settings come to on a node. An error names the field that cannot be carried out here, and what
 // would be right. Cores is the number of CPUs of the node.
 func resolve(s *v1alpha1.ProxySettings, world *catalog.World, cores int) (plan, error) {
 	p := plan{
+		mode:         s.Mode,
+		drainTimeout: time.Duration(ptr.Deref(s.IPVS.DrainTimeoutSeconds, defaultDrainSeconds)) * time.Second,
 		iptables: iptables.Settings{
 			MarkBit:       defaultMarkBit,
 			MasqueradeAll: s.Masquerade.Policy == v1alpha1.MasqueradeAll,
@@ -59,7 +73,12 @@ func resolve(s *v1alpha1.ProxySettings, world *catalog.World, cores int) (plan, 
 		return plan{}, err
 	}
 	p.kernel = resolveConntrack(&s.Conntrack).Writes(cores)
-	if p.iptables.LocalhostNodePortsOpen() {
+	p.nodePortAddresses = p.iptables.NodePortAddresses
+	if s.Mode == v1alpha1.ModeIPVS {
+		if err := p.resolveIPVS(&s.IPVS, world); err != nil {
+			return plan{}, err
+		}
+	} else if p.iptables.LocalhostNodePortsOpen() {
 		p.kernel = append(p.kernel, conntrack.Write{Path: "proc/sys/net/ipv4/conf/all/route_localnet", Value: 1})
 	}
 	if s.Sync.FullIntervalSeconds != nil {
@@ -77,6 +96,37 @@ func resolve(s *v1alpha1.ProxySettings, world *catalog.World, cores int) (plan, 
 		MasqueradeAll: p.iptables.MasqueradeAll,
 	}
 	return p, nil
+}
+
+// resolveIPVS works out what differs in mode IPVS.
+func (p *plan) resolveIPVS(s *v1alpha1.IPVS, world *catalog.World) error {
+	excluded, err := parsePrefixes("spec.ipvs.excludeCIDRs", s.ExcludeCIDRs)
+	if err != nil {
+		return err
+	}
+	release, err := virtualserver.Release()
+	if err != nil {
+		return err
+	}
+	p.first = virtualserver.Writes(release, s.StrictARP == v1alpha1.SwitchEnabled)
+	// They are looked after like the others.
+	p.kernel = append(slices.Clone(p.first), p.kernel...)
+	seconds := func(given *int32) time.Duration { return time.Duration(ptr.Deref(given, 0)) * time.Second }
+	p.ipvs = ipvs.Settings{
+		MarkBit:           p.iptables.MarkBit,
+		Pods:              xtables.Pods{CIDRs: p.iptables.PodCIDRs, Interface: p.iptables.PodInterface},
+		ServiceCIDRs:      world.ServiceCIDRs,
+		NodeAddresses:     world.Node.Addresses,
+		NodePortAddresses: p.nodePortAddresses,
+		KeepInvalid:       p.iptables.KeepInvalid,
+		Scheduler:         string(cmp.Or(s.Scheduler, v1alpha1.SchedulerRoundRobin)),
+		ExcludeCIDRs:      excluded,
+		DrainTimeout:      p.drainTimeout,
+		TCPTimeout:        seconds(s.TCPTimeoutSeconds),
+		TCPFinTimeout:     seconds(s.TCPFinTimeoutSeconds),
+		UDPTimeout:        seconds(s.UDPTimeoutSeconds),
+	}
+	return nil
 }
 
 // resolveConntrack fills in kube-proxy's defaults.

@@ -14,6 +14,9 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -61,7 +64,8 @@ func TestResolve(t *testing.T) {
 				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", Value: 0},
 				{Path: "proc/sys/net/ipv4/conf/all/route_localnet", Value: 1},
 			},
-			pace: pace{fullInterval: 10 * time.Minute},
+			drainTimeout: time.Hour,
+			pace:         pace{fullInterval: 10 * time.Minute},
 		}
 	}
 	tests := map[string]struct {
@@ -70,6 +74,26 @@ func TestResolve(t *testing.T) {
 		want     func(*plan)
 	}{
 		"nothing given": {want: func(*plan) {}},
+		"mode IPVS": {
+			settings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPVS, IPVS: v1alpha1.IPVS{
+				Scheduler: "lc", StrictARP: v1alpha1.SwitchEnabled, ExcludeCIDRs: []string{"10.96.1.0/24"}, DrainTimeoutSeconds: new(int32(60)),
+				TCPTimeoutSeconds: new(int32(1)), TCPFinTimeoutSeconds: new(int32(2)), UDPTimeoutSeconds: new(int32(3)),
+			}},
+			want: func(p *plan) {
+				release, err := virtualserver.Release()
+				if err != nil {
+					panic(err)
+				}
+				p.mode, p.drainTimeout = v1alpha1.ModeIPVS, time.Minute
+				p.first = virtualserver.Writes(release, true)
+				p.kernel = append(virtualserver.Writes(release, true), p.kernel[:5]...)
+				p.ipvs = ipvs.Settings{
+					MarkBit: 14, Pods: xtables.Pods{CIDRs: testWorld().Node.PodCIDRs}, ServiceCIDRs: testWorld().ServiceCIDRs,
+					NodeAddresses: testWorld().Node.Addresses, Scheduler: "lc", ExcludeCIDRs: prefixes("10.96.1.0/24"), DrainTimeout: time.Minute,
+					TCPTimeout: time.Second, TCPFinTimeout: 2 * time.Second, UDPTimeout: 3 * time.Second,
+				}
+			},
+		},
 		"masquerade everything, by another bit": {
 			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Policy: v1alpha1.MasqueradeAll, Bit: new(int32(0))}},
 			want: func(p *plan) {
@@ -134,6 +158,7 @@ func TestResolve(t *testing.T) {
 				test.world(world)
 			}
 			test.want(&want)
+			want.nodePortAddresses = want.iptables.NodePortAddresses
 			got, err := resolve(&test.settings, world, 4)
 			if err != nil {
 				t.Fatal(err)

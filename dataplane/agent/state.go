@@ -20,19 +20,47 @@ type state struct {
 	// refused says why the assignment cannot be carried out here: a reason of condition Accepted and a message.
 	refused *refusal
 	// failed is why the last write did not succeed.
-	failed  error
-	backend v1alpha1.IPTablesBackend
+	failed error
+	// rolledBack says which assignment was taken back and why; nil when none was.
+	rolledBack *rollback
+	backend    v1alpha1.IPTablesBackend
+	ipvs       v1alpha1.Capability
+	// draining is how many connections are still carried by a mode that the node has left.
+	draining int
 
 	services, endpoints, rules int
 	repairs                    int
 	lastSync                   time.Time
 	latency                    time.Duration
-	// disputes are the addresses that several Services claim; refusedByKernel the parameters that could not be set.
-	disputes, refusedByKernel []string
+	// disputes are the addresses that several Services claim, leftOut those that the mode could not program, and
+	// refusedByKernel the parameters that could not be set.
+	disputes, leftOut, refusedByKernel []string
 }
 
 // refusal is why an assignment cannot be carried out on this node.
 type refusal struct{ reason, message string }
+
+// rollback is an assignment that was taken back, and why.
+type rollback struct {
+	assignment *Assignment
+	refusal
+}
+
+// gaveUp says whether an assignment was taken back.
+func (s *state) gaveUp(a *Assignment) bool {
+	return s.rolledBack != nil && s.rolledBack.assignment == a
+}
+
+// noteSupport notes whether the node can run a mode that has to be found out.
+func (s *state) noteSupport(mode v1alpha1.Mode, refused *refusal) {
+	switch {
+	case mode != v1alpha1.ModeIPVS:
+	case refused == nil:
+		s.ipvs = v1alpha1.CapabilityAvailable
+	default:
+		s.ipvs = v1alpha1.CapabilityUnavailable
+	}
+}
 
 // maxMessage keeps messages and errors in status short enough to be read.
 const maxMessage = 1000
@@ -49,7 +77,7 @@ func (s *state) status(previous *v1alpha1.ServiceProxyNodeStatus, version string
 	status := v1alpha1.ServiceProxyNodeStatus{
 		ObservedGeneration: s.assignment.Generation,
 		AgentVersion:       version,
-		Capabilities:       v1alpha1.Capabilities{IPTablesBackend: s.backend},
+		Capabilities:       v1alpha1.Capabilities{IPTablesBackend: s.backend, IPVS: s.ipvs},
 		Conditions:         slices.Clone(previous.Conditions),
 	}
 	if s.applied != nil {
@@ -58,6 +86,14 @@ func (s *state) status(previous *v1alpha1.ServiceProxyNodeStatus, version string
 	}
 	if s.applied != nil || s.failed != nil {
 		status.Sync = s.sync()
+	}
+	if s.draining > 0 {
+		status.Draining = new(int32(s.draining))
+	} else {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDraining)
+	}
+	if s.rolledBack != nil {
+		status.FailedRevision = s.rolledBack.assignment.Revision
 	}
 	for _, c := range s.conditions() {
 		c.ObservedGeneration = s.assignment.Generation
@@ -95,6 +131,9 @@ func (s *state) conditions() []metav1.Condition {
 		accepted.Status, accepted.Reason, accepted.Message = metav1.ConditionFalse, s.refused.reason, shorten(s.refused.message)
 		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonNotAccepted
 		programmed.Message = "nothing was written for these settings; " + s.running()
+	case s.gaveUp(s.assignment):
+		programmed.Status, programmed.Reason = metav1.ConditionFalse, s.rolledBack.reason
+		programmed.Message = shorten("revision " + s.assignment.Revision + " was taken back: " + s.rolledBack.message + "; " + s.running())
 	case s.failed != nil:
 		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonApplyFailed
 		programmed.Message = shorten(s.failed.Error())
@@ -107,6 +146,9 @@ func (s *state) conditions() []metav1.Condition {
 		if n := len(s.disputes); n > 0 {
 			programmed.Message += fmt.Sprintf("; %d addresses are claimed by several Services: %s", n, s.disputes[0])
 		}
+		if n := len(s.leftOut); n > 0 {
+			programmed.Message += fmt.Sprintf("; %d addresses are left out: %s", n, s.leftOut[0])
+		}
 		if len(s.refusedByKernel) > 0 {
 			programmed.Message += "; parameters of the kernel that could not be set: " + strings.Join(s.refusedByKernel, "; ")
 		}
@@ -117,7 +159,7 @@ func (s *state) conditions() []metav1.Condition {
 		ready = accepted
 	}
 	ready.Type = v1alpha1.ConditionReady
-	return []metav1.Condition{ready, accepted, programmed}
+	return append([]metav1.Condition{ready, accepted, programmed, s.rolledBackCondition()}, s.drainingCondition()...)
 }
 
 func (s *state) running() string {
@@ -125,4 +167,23 @@ func (s *state) running() string {
 		return "rules from before this agent started, if any, are still there"
 	}
 	return "revision " + s.applied.Revision + " goes on running"
+}
+
+func (s *state) rolledBackCondition() metav1.Condition {
+	c := metav1.Condition{Type: v1alpha1.ConditionRolledBack, Status: metav1.ConditionFalse,
+		Reason: v1alpha1.ReasonNotRolledBack, Message: "no settings had to be taken back"}
+	if s.gaveUp(s.assignment) {
+		c.Status, c.Reason = metav1.ConditionTrue, s.rolledBack.reason
+		c.Message = shorten("revision " + s.assignment.Revision + ": " + s.rolledBack.message)
+	}
+	return c
+}
+
+// drainingCondition is there while connections of another mode are.
+func (s *state) drainingCondition() []metav1.Condition {
+	if s.draining == 0 || s.applied == nil {
+		return nil
+	}
+	return []metav1.Condition{{Type: v1alpha1.ConditionDraining, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonConnectionsDraining,
+		Message: fmt.Sprintf("%d connections began in another mode than %s and go on in it until they end", s.draining, s.applied.Settings.Mode)}}
 }
