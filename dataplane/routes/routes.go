@@ -6,9 +6,9 @@ import (
 	"net/netip"
 )
 
-// Protocol is the route protocol number (rtm_protocol, "proto" of ip-route(8)) of every route of ours. The kernel gives no meaning
-// to it, and neither include/uapi/linux/rtnetlink.h nor /etc/iproute2/rt_protos nor a routing daemon that we know of
-// uses it.
+// Protocol is the route protocol number (rtm_protocol, "proto" of ip-route(8)) of every route of ours. The kernel gives
+// no meaning to it, and neither include/uapi/linux/rtnetlink.h nor /etc/iproute2/rt_protos nor a routing daemon that we
+// know of uses it.
 const Protocol = 211
 
 // Type is what happens to packets.

@@ -21,8 +21,8 @@ const (
 )
 
 // Sync gives table local of one family the wanted routes and no others of ours, by writing what differs, and returns how
-// many that were. At no time is an address without its route that had one and is to have one. The error joins a Failure for
-// every route that is not as wanted; all others are. Without wanted routes it is how to clean up.
+// many that were. At no time is an address without its route that had one and is to have one. The error joins a Failure
+// for every route that is not as wanted; all others are. Without wanted routes it is how to clean up.
 func Sync(ctx context.Context, ipv6 bool, wanted []Route) (written int, err error) {
 	conn, err := netlink.Open(unix.NETLINK_ROUTE)
 	if err != nil {

@@ -57,8 +57,8 @@ func (b *Batch) AddServer(s Server) { *b = append(*b, Operation{Action: AddServe
 // SetServer changes scheduler, flags and persistence of a virtual server. Its connections go on.
 func (b *Batch) SetServer(s Server) { *b = append(*b, Operation{Action: SetServer, Server: s}) }
 
-// DeleteServer deletes a virtual server with its real servers. With expire_nodest_conn their connections are cut when the next
-// packet comes.
+// DeleteServer deletes a virtual server with its real servers. With expire_nodest_conn their connections are cut when
+// the next packet comes.
 func (b *Batch) DeleteServer(key Key) {
 	*b = append(*b, Operation{Action: DeleteServer, Server: Server{Key: key}})
 }

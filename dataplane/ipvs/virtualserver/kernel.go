@@ -113,7 +113,8 @@ func (k *Kernel) dump(ctx context.Context, request []byte, visit func(body []byt
 	}
 	for range dumpAttempts {
 		forget()
-		interrupted, err := k.conn.Dump(ctx, netlink.Request{Type: family, Body: request}, func(_ uint16, body []byte) { visit(body) })
+		all := netlink.Request{Type: family, Body: request}
+		interrupted, err := k.conn.Dump(ctx, all, func(_ uint16, body []byte) { visit(body) })
 		if err != nil {
 			return err
 		}
@@ -124,8 +125,8 @@ func (k *Kernel) dump(ctx context.Context, request []byte, visit func(body []byt
 	return fmt.Errorf("it changed %d times meanwhile", dumpAttempts)
 }
 
-// Do makes changes, in their order, and returns those that failed, in their order too. Where the kernel could not be asked, or
-// did not answer, that is all of them, although some may have been made.
+// Do makes changes, in their order, and returns those that failed, in their order too. Where the kernel could not be
+// asked, or did not answer, that is all of them, although some may have been made.
 func (k *Kernel) Do(ctx context.Context, changes Batch) []*Failure {
 	if len(changes) == 0 {
 		return nil

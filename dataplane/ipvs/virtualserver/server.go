@@ -64,8 +64,8 @@ const (
 	flagHashed uint32 = 0x02
 )
 
-// New is a virtual server of ours. A client keeps its real server for so many seconds, or not at all if they are 0. Scheduler
-// mh spreads the connections of one client too, as with kube-proxy.
+// New is a virtual server of ours. A client keeps its real server for so many seconds, or not at all if they are 0.
+// Scheduler mh spreads the connections of one client too, as with kube-proxy.
 func New(key Key, scheduler string, persistenceSeconds uint32) Server {
 	s := Server{Key: key, Scheduler: scheduler, Flags: FlagOurs, PersistenceSeconds: persistenceSeconds}
 	if persistenceSeconds > 0 {

@@ -26,9 +26,9 @@ const (
 	sysctlsIPv4 = "proc/sys/net/ipv4/"
 )
 
-// Writes are the parameters that a kernel of some release needs for virtual servers that carry Services. Strict ARP has the node
-// answer ARP only for addresses of the interface that is asked; without it nothing is said about that. They are there
-// once module ip_vs is loaded, and are those of the network namespace.
+// Writes are the parameters that a kernel of some release needs for virtual servers that carry Services. Strict ARP has
+// the node answer ARP only for addresses of the interface that is asked; without it nothing is said about that. They are
+// there once module ip_vs is loaded, and are those of the network namespace.
 func Writes(release string, strictARP bool) []conntrack.Write {
 	writes := []conntrack.Write{
 		// Connections are tracked as those of iptables are, so that they are masqueraded and survive a change of mode.
