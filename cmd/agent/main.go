@@ -90,6 +90,8 @@ func command() *cobra.Command {
 	flags.StringVar(&config, "config", "",
 		"ServiceProxyConfig file to run, instead of following the ServiceProxyNode: needs no operator and no CRD")
 	flags.StringVar(&options.HealthAddress, "healthz-bind-address", "0.0.0.0:10256", "address of /healthz and /livez")
+	flags.StringVar(&options.ProbeAddress, "probe-bind-address", "",
+		"one more address of /livez and /readyz, for a kubelet on a node where another proxy may have the port of /healthz")
 	flags.StringVar(&options.MetricsAddress, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics")
 	flags.StringVar(&stateDir, "state-dir", "/var/lib/service-proxy",
 		"folder of what the agent needs to know when it starts while the API server is away")

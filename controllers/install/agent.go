@@ -1,13 +1,13 @@
 package install
 
 import (
+	"fmt"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	appsv1 "k8s.io/api/apps/v1"
 	appsv1ac "k8s.io/client-go/applyconfigurations/apps/v1"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -26,6 +26,8 @@ const (
 
 	healthAddress  = ":10256"
 	metricsAddress = "127.0.0.1:10249"
+	// While a node is handed over, kube-proxy may still have the two above. A kubelet must not take its answers for ours.
+	probePort = 10266
 
 	stateDir = "/var/lib/service-proxy"
 	lockFile = "/run/xtables.lock"
@@ -99,6 +101,7 @@ func container(image string) *corev1ac.ContainerApplyConfiguration {
 			"--node-name=$(NODE_NAME)",
 			"--healthz-bind-address="+healthAddress,
 			"--metrics-bind-address="+metricsAddress,
+			fmt.Sprintf("--probe-bind-address=127.0.0.1:%d", probePort),
 			"--host-root="+hostRoot,
 			"--state-dir="+stateDir).
 		WithEnv(
@@ -129,7 +132,7 @@ func container(image string) *corev1ac.ContainerApplyConfiguration {
 
 func httpGet(path string) *corev1ac.ProbeApplyConfiguration {
 	return corev1ac.Probe().
-		WithHTTPGet(corev1ac.HTTPGetAction().WithPath(path).WithPort(intstr.FromInt32(10256))).
+		WithHTTPGet(corev1ac.HTTPGetAction().WithHost("127.0.0.1").WithPath(path).WithPort(intstr.FromInt32(probePort))).
 		WithTimeoutSeconds(5)
 }
 

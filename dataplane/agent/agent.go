@@ -36,7 +36,10 @@ type Options struct {
 	Standalone *Assignment
 	// HealthAddress and MetricsAddress are where to serve /healthz, /livez and /readyz, and /metrics.
 	HealthAddress, MetricsAddress string
-	// HostRoot is where the root of the node's file system is: below it are proc/sys and sys/module.
+	// ProbeAddress is one more place to serve what HealthAddress does, for a kubelet, which must not be answered by another
+	// proxy that has the port of HealthAddress; empty for none.
+	ProbeAddress string
+	// HostRoot is where the root of the node's file system is: below it is proc/sys.
 	HostRoot string
 	// Version is reported in status and metrics.
 	Version string
@@ -83,6 +86,9 @@ func Run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	wg.Go(func() { serve(ctx, "health", o.HealthAddress, healthMux(report.health), o.Clock) })
+	if o.ProbeAddress != "" {
+		wg.Go(func() { serve(ctx, "probes", o.ProbeAddress, healthMux(report.health), o.Clock) })
+	}
 	wg.Go(func() { serve(ctx, "metrics", o.MetricsAddress, metricsMux(report), o.Clock) })
 	wg.Go(func() {
 		if err := services.Run(ctx, client); err != nil {
