@@ -51,22 +51,31 @@ type Cluster struct {
 // Start starts a cluster and returns when its API server, controllers and nodes are ready. ctx is for the start alone: a
 // cluster that has started runs until Stop. One that could not start leaves nothing behind.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
-	c := &Cluster{nodes: map[string]*Node{}, pods: map[*Pod]struct{}{}}
-	c.stop = sync.OnceValue(c.tearDown)
+	c := newCluster()
 	if err := c.start(ctx, options); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting the cluster: %w", err), c.Stop())
 	}
 	return c, nil
 }
 
-// Run starts a cluster, calls f with it, and stops it when f returns or panics. SIGINT and SIGTERM cancel the context
-// that f gets; f is to return then. A second signal ends the process at once, which leaves no process and no namespace
-// either.
+func newCluster() *Cluster {
+	c := &Cluster{nodes: map[string]*Node{}, pods: map[*Pod]struct{}{}}
+	c.stop = sync.OnceValue(c.tearDown)
+	return c
+}
+
+// Run starts a cluster, or joins the one that this process is Invited to, calls f with it, and stops it when f returns or
+// panics. SIGINT and SIGTERM cancel the context that f gets; f is to return then. A second signal ends the process at
+// once, which leaves no process and no namespace either.
 func Run(ctx context.Context, options Options, f func(context.Context, *Cluster) error) (err error) {
 	ctx, restore := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer restore()
 	context.AfterFunc(ctx, restore)
-	c, err := Start(ctx, options)
+	start := Start
+	if Invited() {
+		start = Join
+	}
+	c, err := start(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -79,32 +88,17 @@ func Run(ctx context.Context, options Options, f func(context.Context, *Cluster)
 func (c *Cluster) Stop() error { return c.stop() }
 
 func (c *Cluster) start(ctx context.Context, options Options) error {
-	programs, err := findPrograms()
+	programs, err := c.prepare(options)
 	if err != nil {
-		return err
-	}
-	if err := c.plan(options); err != nil {
-		return err
-	}
-	if c.dir, err = newWorkdir(workdirBase()); err != nil {
-		return err
-	}
-	if c.logs = options.LogDir; c.logs == "" {
-		c.logs = c.dir.path("logs")
-	}
-	c.launcher = newLauncher()
-	if err := c.startNetwork(); err != nil {
 		return err
 	}
 	if err := c.launchControlPlane(programs); err != nil {
 		return err
 	}
 	// Nodes get their networks while the API server starts.
-	nodes := make([]*Node, len(options.Nodes))
-	for i, name := range options.Nodes {
-		if nodes[i], err = c.newNode(name); err != nil {
-			return err
-		}
+	nodes, err := c.newNodes(options.Nodes)
+	if err != nil {
+		return err
 	}
 	if err := c.controlPlane.waitForAPIServer(ctx); err != nil {
 		return err
@@ -112,6 +106,45 @@ func (c *Cluster) start(ctx context.Context, options Options) error {
 	if err := c.controlPlane.startControllerManager(options.Controllers); err != nil {
 		return err
 	}
+	if err := c.register(ctx, nodes); err != nil {
+		return err
+	}
+	return c.waitForControllers(ctx)
+}
+
+// prepare makes all that is there before control plane and nodes, and finds the programs.
+func (c *Cluster) prepare(options Options) (programs, error) {
+	programs, err := findPrograms()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.plan(options); err != nil {
+		return nil, err
+	}
+	if c.dir, err = newWorkdir(workdirBase()); err != nil {
+		return nil, err
+	}
+	if c.logs = options.LogDir; c.logs == "" {
+		c.logs = c.dir.path("logs")
+	}
+	c.launcher = newLauncher()
+	return programs, c.startNetwork()
+}
+
+// newNodes makes the networks of several nodes.
+func (c *Cluster) newNodes(names []string) ([]*Node, error) {
+	nodes := make([]*Node, len(names))
+	for i, name := range names {
+		var err error
+		if nodes[i], err = c.newNode(name); err != nil {
+			return nil, err
+		}
+	}
+	return nodes, nil
+}
+
+// register makes the client of the cluster, and creates the Nodes of the first nodes.
+func (c *Cluster) register(ctx context.Context, nodes []*Node) (err error) {
 	if c.client, err = newClient(c.RESTConfig()); err != nil {
 		return err
 	}
@@ -120,7 +153,7 @@ func (c *Cluster) start(ctx context.Context, options Options) error {
 			return fmt.Errorf("creating node %s: %w", node.Name, err)
 		}
 	}
-	return c.waitForControllers(ctx)
+	return nil
 }
 
 // plan checks the options and lays out the networks.
@@ -161,12 +194,7 @@ func (c *Cluster) startNetwork() (err error) {
 }
 
 func (c *Cluster) launchControlPlane(programs programs) error {
-	host, err := c.newHost("control-plane", nil)
-	if err != nil {
-		return err
-	}
-	c.controlPlane = &controlPlane{host: host, networks: c.networks, programs: programs, dir: c.dir}
-	if err := attachToLAN(c.fabric, host, host.Name, controlPlaneNumber, c.networks); err != nil {
+	if err := c.attachControlPlane(programs); err != nil {
 		return err
 	}
 	if err := c.controlPlane.prepare(time.Now()); err != nil {
@@ -176,6 +204,16 @@ func (c *Cluster) launchControlPlane(programs programs) error {
 		return err
 	}
 	return c.controlPlane.launchAPIServer()
+}
+
+// attachControlPlane makes the host of the control plane.
+func (c *Cluster) attachControlPlane(programs programs) error {
+	host, err := c.newHost("control-plane", nil)
+	if err != nil {
+		return err
+	}
+	c.controlPlane = &controlPlane{host: host, networks: c.networks, programs: programs, dir: c.dir}
+	return attachToLAN(c.fabric, host, host.Name, controlPlaneNumber, c.networks)
 }
 
 // tearDown undoes a start, however far it came. What processes need goes after them.

@@ -17,6 +17,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster/binaries"
+	"github.com/serviceproxy/service-proxy-operator/test/relay"
 )
 
 const (
@@ -35,8 +36,9 @@ type controlPlane struct {
 	dir       *workdir
 	authority *authority
 	admin     keyPair
-	forwarder *forwarder
-	apiServer *Process
+	forwarder *relay.Relay // at an address of the machine
+	lan       *relay.Relay // at its address of the LAN, if it runs elsewhere
+	apiServer *Process     // nil if it runs elsewhere
 }
 
 // programs are the paths of the programs a cluster runs.
@@ -85,16 +87,24 @@ func (p *controlPlane) prepare(now time.Time) (err error) {
 			return err
 		}
 	}
-	if p.forwarder, err = newForwarder(func(ctx context.Context) (net.Conn, error) {
-		return p.host.Dial(ctx, "tcp", p.lanAddress())
-	}); err != nil {
-		return err
+	return p.open(func(ctx context.Context) (net.Conn, error) { return p.host.Dial(ctx, "tcp", p.lanAddress()) })
+}
+
+// open makes the API server reachable from the machine, and writes kubeconfigs.
+func (p *controlPlane) open(dial func(context.Context) (net.Conn, error)) error {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listening for clients of the API server: %w", err)
 	}
+	p.forwarder = relay.Start(listener, dial)
 	user := &clientcmdapi.AuthInfo{ClientCertificateData: p.admin.certificate, ClientKeyData: p.admin.key}
 	return errors.Join(
-		writeKubeconfig(p.dir.path("admin.kubeconfig"), "https://"+p.forwarder.address(), p.authority.certificate, user),
+		writeKubeconfig(p.dir.path("admin.kubeconfig"), p.url(), p.authority.certificate, user),
 		writeKubeconfig(p.dir.path("admin-lan.kubeconfig"), p.lanURL(), p.authority.certificate, user))
 }
+
+// url returns where the API server is reached from the machine.
+func (p *controlPlane) url() string { return "https://" + p.forwarder.Address() }
 
 // lanAddress returns where the API server listens: an address and a port of the LAN.
 func (p *controlPlane) lanAddress() string {
@@ -107,7 +117,7 @@ func (p *controlPlane) lanURL() string { return "https://" + p.lanAddress() }
 // restConfig returns the access of an administrator from the machine, without client-side rate limits.
 func (p *controlPlane) restConfig() *rest.Config {
 	return &rest.Config{
-		Host: "https://" + p.forwarder.address(),
+		Host: p.url(),
 		TLSClientConfig: rest.TLSClientConfig{
 			CAData: p.authority.certificate, CertData: p.admin.certificate, KeyData: p.admin.key,
 		},
@@ -128,8 +138,14 @@ func (p *controlPlane) startEtcd() error {
 	return err
 }
 
+// errElsewhere is the error of stopping and starting an API server that another process holds.
+var errElsewhere = errors.New("the control plane is not ours: it was there to be joined")
+
 // launchAPIServer starts kube-apiserver without waiting for it.
 func (p *controlPlane) launchAPIServer() (err error) {
+	if p.lan != nil {
+		return errElsewhere
+	}
 	var services []string
 	for _, network := range p.networks {
 		services = append(services, network.services.String())
@@ -170,7 +186,7 @@ func (p *controlPlane) waitForAPIServer(ctx context.Context) error {
 	poll := time.NewTicker(probeInterval)
 	defer poll.Stop()
 	for {
-		last := probe(ctx, client, "https://"+p.forwarder.address()+"/readyz")
+		last := probe(ctx, client, p.url()+"/readyz")
 		if last == nil {
 			return nil
 		}
@@ -237,13 +253,18 @@ func (p *controlPlane) startControllerManager(more []string) error {
 
 // stopAPIServer ends kube-apiserver as an upgrade would: with SIGTERM, so that it closes its watches.
 func (p *controlPlane) stopAPIServer(ctx context.Context) error {
+	if p.lan != nil {
+		return errElsewhere
+	}
 	return p.apiServer.stop(ctx, apiServerGrace)
 }
 
 // close kills what runs: it has nothing to save.
 func (p *controlPlane) close() error {
-	if p.forwarder != nil {
-		p.forwarder.close()
+	for _, r := range []*relay.Relay{p.forwarder, p.lan} {
+		if r != nil {
+			r.Close()
+		}
 	}
 	p.host.kill()
 	return errors.Join(p.host.close(), os.RemoveAll(p.dir.path("etcd")))

@@ -111,7 +111,7 @@ func startHolder() *holder {
 	self, err := os.Executable()
 	Expect(err).NotTo(HaveOccurred())
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), roleVariable+"=1")
+	cmd.Env = append(os.Environ(), roleVariable+"="+holderRole)
 	cmd.Stderr = GinkgoWriter
 	stdout, err := cmd.StdoutPipe()
 	Expect(err).NotTo(HaveOccurred())

@@ -16,16 +16,25 @@ import (
 // startTimeout is far beyond what a start takes on a busy machine.
 const startTimeout = 2 * time.Minute
 
-// roleVariable tells a copy of this test binary to hold a cluster until it is ended, instead of running tests.
-const roleVariable = "CLUSTER_TEST_HOLD"
+// roleVariable tells a copy of this test binary what to be instead of the suite.
+const roleVariable = "CLUSTER_TEST_ROLE"
+
+const (
+	holderRole = "holder" // holds a cluster until it is ended
+	joinerRole = "joiner" // tests of a package that needs IPVS
+)
 
 func TestMain(m *testing.M) {
-	if os.Getenv(roleVariable) == "" {
+	switch os.Getenv(roleVariable) {
+	case holderRole:
+		if err := hold(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case joinerRole:
+		os.Exit(cluster.Main(m, cluster.Options{}))
+	default:
 		os.Exit(m.Run())
-	}
-	if err := hold(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	}
 }
 
