@@ -73,6 +73,25 @@ var _ = Describe("An agent", func() {
 			MatchRegexp(`(?m)^serviceproxy_build_info`)))
 	})
 
+	It("answers the kubelet of its node also where another proxy has the ports that both want", func(ctx context.Context) {
+		node, err := world.AddNode(ctx, "shared")
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(func(ctx context.Context) error { return forget(ctx, node) })
+		for _, address := range []string{":10256", "127.0.0.1:10249"} {
+			other, err := node.Listen(ctx, "tcp", address)
+			Expect(err).NotTo(HaveOccurred())
+			DeferCleanup(other.Close)
+		}
+		Expect(setup.StartAgent(ctx, node)).To(Succeed())
+		for _, path := range []string{"livez", "readyz"} {
+			Eventually(func() (int, error) {
+				status, _, err := fetch(ctx, node.Host, "http://127.0.0.1:10266/"+path)
+				return status, err
+			}).Should(Equal(http.StatusOK))
+		}
+		Eventually(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)).Should(Equal("True/Synced"))
+	})
+
 	It("runs from a file, without an operator", func(ctx context.Context) {
 		node, err := world.AddNode(ctx, "alone")
 		Expect(err).NotTo(HaveOccurred())

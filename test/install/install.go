@@ -107,7 +107,7 @@ func (i *Installation) AgentProcess(ctx context.Context, node *cluster.Node, env
 		Path: i.program("agent"),
 		Args: []string{
 			"--kubeconfig=" + kubeconfig, "--node-name=" + node.Name, "--state-dir=" + filepath.Join(files, "service-proxy"),
-			fmt.Sprintf("-v=%d", i.options.Verbosity),
+			"--probe-bind-address=127.0.0.1:10266", fmt.Sprintf("-v=%d", i.options.Verbosity),
 		},
 		Env: env,
 	}, nil
