@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/utils/ptr"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 )
@@ -69,17 +68,10 @@ func (p *pool) observe(m *member, plan *Plan) {
 		until := m.node.Since.Add(p.rollout.timeout)
 		m.gone = m.node.Since.IsZero() || !now.Before(until)
 	}
+	if !p.holds(m) {
+		return
+	}
 	object := m.object
-	if object == nil || object.Spec.Action == v1alpha1.ActionRelease {
-		return
-	}
-	m.revision = object.Spec.Revision
-	m.owned = object.Spec.ConfigRef.Name == p.config.Name || m.revision == p.update || m.revision == p.current
-	_, m.changed = object.Annotations[AnnotationAssigned]
-	if object.Status.ObservedGeneration < 0 && !m.changed && m.revision != p.update && m.revision != p.current {
-		m.revision, m.owned = "", false
-		return
-	}
 	m.updated = object.Status.ObservedGeneration == object.Generation && object.Status.AppliedRevision == m.revision
 	m.inSync = m.updated && isReported(object, v1alpha1.ConditionReady, metav1.ConditionTrue) != nil
 	m.since = assignedAt(object)
@@ -96,6 +88,21 @@ func (p *pool) observe(m *member, plan *Plan) {
 		p.timeOut(m, plan)
 	}
 	m.stale = m.failure != nil && m.owned && object.Annotations[v1alpha1.AnnotationRetry] != p.retry()
+}
+
+// holds finds out what a node is assigned, and whether it has anything to lose.
+func (p *pool) holds(m *member) bool {
+	if m.object == nil || m.object.Spec.Action == v1alpha1.ActionRelease {
+		return false
+	}
+	revision := m.object.Spec.Revision
+	ours := revision == p.update || revision == p.current
+	_, m.changed = m.object.Annotations[AnnotationAssigned]
+	if m.object.Status.ObservedGeneration < 0 && !m.changed && !ours {
+		return false
+	}
+	m.revision, m.owned = revision, ours || m.object.Spec.ConfigRef.Name == p.config.Name
+	return true
 }
 
 // timeOut gives up waiting for a node that had its time. Time in which the Node was not Ready does not count.
@@ -190,7 +197,7 @@ func (p *pool) give(m *member) Assignment {
 	a := Assignment{
 		Config: p.config.Name, Node: m.node.Name, UID: m.node.UID, Replaces: m.replaces,
 		Spec: v1alpha1.ServiceProxyNodeSpec{
-			ConfigRef:     v1alpha1.ConfigReference{Name: p.config.Name, Generation: ptr.To(p.config.Generation)},
+			ConfigRef:     v1alpha1.ConfigReference{Name: p.config.Name, Generation: new(p.config.Generation)},
 			Revision:      m.moves,
 			ProxySettings: *p.settings(m.moves),
 		},

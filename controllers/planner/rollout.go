@@ -263,7 +263,7 @@ func (p *pool) isBaking(goal string, plan *Plan) bool {
 
 // mayBeCanary tells whether a node can prove the goal. One that has failed with it cannot.
 func (p *pool) mayBeCanary(m *member, goal string) bool {
-	return m.node.Ready && !(m.failure != nil && p.has(m, goal)) && p.canaries.Matches(m.node.Labels)
+	return m.node.Ready && (m.failure == nil || !p.has(m, goal)) && p.canaries.Matches(m.node.Labels)
 }
 
 // chooseCanaries returns those of the nodes that become canaries, spread over zones.
