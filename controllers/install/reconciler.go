@@ -76,7 +76,8 @@ type Reconciler struct {
 }
 
 // ByObject returns what the cache of the manager is to hold so that a Reconciler learns of changes: a few objects by
-// their names. The rights of the operator do not go further.
+// their names. The rights of the operator do not go further. The DaemonSet of the agents is among what config.Reconciler
+// needs as well.
 func ByObject(namespace string) map[client.Object]cache.ByObject {
 	named := func(name string) fields.Selector { return fields.OneTermEqualSelector(metav1.ObjectNameField, name) }
 	in := func(namespace, name string) cache.ByObject {
@@ -85,7 +86,6 @@ func ByObject(namespace string) map[client.Object]cache.ByObject {
 	return map[client.Object]cache.ByObject{
 		&admissionv1.ValidatingAdmissionPolicy{}:        {Field: named(GuardName)},
 		&admissionv1.ValidatingAdmissionPolicyBinding{}: {Field: named(GuardName)},
-		&appsv1.DaemonSet{}:                             in(namespace, AgentName),
 		&corev1.ConfigMap{}:                             in(namespace, APIServersName),
 		&discoveryv1.EndpointSlice{}:                    in(apiserver.SliceNamespace, apiserver.SliceName),
 	}
