@@ -9,7 +9,7 @@ import (
 
 // Cleanup removes every jump, chain and set that this package ever made, with both backends, and nothing else.
 func Cleanup(ctx context.Context) error {
-	errs := []error{xtables.Cleanup(ctx, prefix, tables...)}
+	errs := []error{xtables.Cleanup(ctx, prefix, tables()...)}
 	for _, ipv6 := range []bool{false, true} {
 		errs = append(errs, newSets(ipv6).clear())
 	}
@@ -18,4 +18,4 @@ func Cleanup(ctx context.Context) error {
 
 // tables are those with chains of ours, in the order in which they are to lose them: without its rules table filter
 // rejects nothing, and translation goes on until the last moment.
-var tables = []string{"filter", "nat"}
+func tables() []string { return []string{"filter", "nat"} }

@@ -68,7 +68,7 @@ func (e *Engine) Remove(ctx context.Context) error {
 	var errs []error
 	for _, f := range e.families {
 		f.stale = true
-		errs = append(errs, f.tools.Remove(ctx, prefix, tables...), f.sets.clear())
+		errs = append(errs, f.tools.Remove(ctx, prefix, tables()...), f.sets.clear())
 	}
 	return errors.Join(errs...)
 }

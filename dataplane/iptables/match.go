@@ -9,8 +9,6 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
-func (r *renderer) addressNibbles() int { return dispatch.AddressNibbles(r.IPv6) }
-
 // match is what a prefix of a destination asks of a packet, as a piece of a rule.
 func (r *renderer) match(key dispatch.Key, addressNibbles int, comment string) string {
 	m := key.Match(addressNibbles)

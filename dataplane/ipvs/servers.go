@@ -155,13 +155,13 @@ func (s *servers) open(ctx context.Context) (int, error) {
 		}
 		h.datagrams = c.port.Protocol == forwarding.UDP
 		for _, addr := range c.backends {
-			real := virtualserver.RealServer{Addr: addr, Weight: 1}
+			backend := virtualserver.RealServer{Addr: addr, Weight: 1}
 			weight, there := h.weights[addr]
 			switch {
 			case !there:
-				batch.AddReal(key, real)
+				batch.AddReal(key, backend)
 			case weight != 1:
-				batch.SetReal(key, real)
+				batch.SetReal(key, backend)
 				delete(s.draining, leaving{key, addr})
 			}
 			h.weights[addr] = 1

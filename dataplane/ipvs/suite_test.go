@@ -132,12 +132,12 @@ func servers(ctx context.Context) []string {
 		if s.Mark != 0 {
 			line, _, _ = strings.Cut(line, " 0x")
 		}
-		var real []string
+		var backends []string
 		for _, r := range s.Real {
-			real = append(real, fmt.Sprintf("%s*%d", r.Addr, r.Weight))
+			backends = append(backends, fmt.Sprintf("%s*%d", r.Addr, r.Weight))
 		}
-		slices.Sort(real)
-		lines = append(lines, strings.Join(append([]string{line + " " + s.Scheduler}, real...), " "))
+		slices.Sort(backends)
+		lines = append(lines, strings.Join(append([]string{line + " " + s.Scheduler}, backends...), " "))
 	}
 	slices.Sort(lines)
 	return lines
@@ -170,7 +170,7 @@ func held(ctx context.Context) string {
 		}
 	}
 	all = append(all, servers(ctx)...)
-	for _, line := range strings.Split(run("ipset", "list", "-output", "save"), "\n") {
+	for line := range strings.SplitSeq(run("ipset", "list", "-output", "save"), "\n") {
 		if strings.HasPrefix(line, "add ") {
 			all = append(all, line)
 		}
