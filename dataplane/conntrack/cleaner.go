@@ -10,6 +10,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/netlink"
 )
 
 const (
@@ -119,12 +120,12 @@ func (c *Cleaner) filters(ipv6 bool) []filter {
 // cleanBy deletes the stale flows among those that a filter takes.
 func (c *Cleaner) cleanBy(ctx context.Context, k *kernel, f filter, judge *judge) (deleted int, err error) {
 	for range dumpAttempts {
-		var stale removals
+		var stale []netlink.Request
 		ignored := false
 		interrupted, err := k.dump(ctx, f, !c.unfiltered, func(e *entry) {
 			ignored = ignored || !f.takes(e)
 			if e.protocol == unix.IPPROTO_UDP && judge.stale(&e.flow) {
-				stale.add(e)
+				stale = append(stale, e.removal())
 			}
 		})
 		if !c.unfiltered && (ignored || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
@@ -134,7 +135,7 @@ func (c *Cleaner) cleanBy(ctx context.Context, k *kernel, f filter, judge *judge
 		if err != nil {
 			return deleted, err
 		}
-		n, err := k.remove(ctx, &stale)
+		n, err := k.remove(ctx, stale)
 		deleted += n
 		if err != nil || !interrupted {
 			return deleted, err

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/netlink"
 )
 
 // The numbers of include/uapi/linux/netfilter/nfnetlink_conntrack.h and, for what a filter compares, of
@@ -39,11 +41,8 @@ const (
 	filterProtoDestinaton = 1 << 5
 )
 
-// The sizes of what comes before the attributes of a message: struct nlmsghdr and struct nfgenmsg.
-const (
-	sizeofHeader  = unix.SizeofNlMsghdr
-	sizeofGeneric = 4
-)
+// sizeofGeneric is what comes before the attributes of a message: struct nfgenmsg.
+const sizeofGeneric = 4
 
 // filter is which UDP flows the kernel is asked for: those of a family, with one destination address and port where
 // they are given.
@@ -66,76 +65,45 @@ func (f filter) takes(e *entry) bool {
 		(f.port == 0 || f.port == e.to.Port())
 }
 
-// writer appends netlink messages to a buffer.
-type writer struct{ buffer []byte }
-
-// begin appends the headers of a message, and end completes it.
-func (w *writer) begin(kind, flags uint16, sequence uint32, family uint8) (start int) {
-	start = len(w.buffer)
-	w.buffer = binary.NativeEndian.AppendUint32(w.buffer, 0) // its length
-	w.buffer = binary.NativeEndian.AppendUint16(w.buffer, kind)
-	w.buffer = binary.NativeEndian.AppendUint16(w.buffer, unix.NLM_F_REQUEST|flags)
-	w.buffer = binary.NativeEndian.AppendUint32(w.buffer, sequence)
-	w.buffer = binary.NativeEndian.AppendUint32(w.buffer, 0) // port of the kernel
-	w.buffer = append(w.buffer, family, unix.NFNETLINK_V0, 0, 0)
-	return start
-}
-
-func (w *writer) end(start int) {
-	binary.NativeEndian.PutUint32(w.buffer[start:], uint32(len(w.buffer)-start))
-}
-
-func (w *writer) attribute(kind uint16, value []byte) {
-	w.buffer = binary.NativeEndian.AppendUint16(w.buffer, uint16(unix.SizeofNlAttr+len(value)))
-	w.buffer = binary.NativeEndian.AppendUint16(w.buffer, kind)
-	w.buffer = append(w.buffer, value...)
-	for len(w.buffer)%unix.NLA_ALIGNTO != 0 {
-		w.buffer = append(w.buffer, 0)
-	}
-}
-
-func (w *writer) nest(kind uint16, inside func()) {
-	start := len(w.buffer)
-	w.attribute(kind|unix.NLA_F_NESTED, nil)
-	inside()
-	binary.NativeEndian.PutUint16(w.buffer[start:], uint16(len(w.buffer)-start))
-}
-
-// dump appends a request for flows. Without attribute CTA_FILTER the kernel returns all flows of the family.
-func (w *writer) dump(f filter, filtered bool, sequence uint32) {
-	start := w.begin(messageGet, unix.NLM_F_DUMP, sequence, f.family())
+// request asks for flows. Without attribute CTA_FILTER the kernel returns all flows of the family.
+func (f filter) request(filtered bool) netlink.Request {
+	body := begin(f.family())
 	if filtered {
 		flags := uint32(filterProtoNumber)
-		w.nest(attrTupleOrig, func() {
+		body.Nested(attrTupleOrig, func(a *netlink.Attributes) {
 			if f.addr.IsValid() {
 				flags |= filterDestination
 				kind := uint16(attrIPv4Destination)
 				if f.ipv6 {
 					kind = attrIPv6Destination
 				}
-				w.nest(attrTupleIP, func() { w.attribute(kind, f.addr.AsSlice()) })
+				a.Nested(attrTupleIP, func(a *netlink.Attributes) { a.Bytes(kind, f.addr.AsSlice()) })
 			}
-			w.nest(attrTupleProto, func() {
-				w.attribute(attrProtoNumber, []byte{unix.IPPROTO_UDP})
+			a.Nested(attrTupleProto, func(a *netlink.Attributes) {
+				a.Uint8(attrProtoNumber, unix.IPPROTO_UDP)
 				if f.port != 0 {
 					flags |= filterProtoDestinaton
-					w.attribute(attrProtoDestination, binary.BigEndian.AppendUint16(nil, f.port))
+					a.Bytes(attrProtoDestination, binary.BigEndian.AppendUint16(nil, f.port))
 				}
 			})
 		})
-		w.nest(attrFilter, func() { w.attribute(attrFilterOrig, binary.NativeEndian.AppendUint32(nil, flags)) })
+		body.Nested(attrFilter, func(a *netlink.Attributes) { a.Uint32(attrFilterOrig, flags) })
 	}
-	w.end(start)
+	return netlink.Request{Type: messageGet, Body: body}
 }
 
-// remove appends a request to delete a flow. The kernel finds it by its tuple and zone, and deletes nothing if it is
-// another flow by now, because the ID differs then.
-func (w *writer) remove(e *entry, flags uint16, sequence uint32) {
-	start := w.begin(messageDelete, flags, sequence, e.family)
+// removal deletes a flow. The kernel finds it by its tuple and zone, and deletes nothing if it is another flow by now,
+// because the ID differs then.
+func (e *entry) removal() netlink.Request {
+	body := begin(e.family)
 	for _, attr := range e.identity {
-		w.buffer = append(w.buffer, attr...)
+		body = append(body, attr...)
 	}
-	w.end(start)
+	return netlink.Request{Type: messageDelete, Body: body}
+}
+
+func begin(family uint8) netlink.Attributes {
+	return netlink.Attributes{family, unix.NFNETLINK_V0, 0, 0}
 }
 
 // entry is a flow as the kernel reports it, as far as it is read. It is good until the next message is read.
@@ -154,24 +122,24 @@ func (e *entry) parse(body []byte) bool {
 	*e = entry{family: body[0]}
 	var orig, reply tuple
 	for rest := body[sizeofGeneric:]; len(rest) > 0; {
-		a, ok := nextAttribute(&rest)
+		a, ok := netlink.Next(&rest)
 		if !ok {
 			return false
 		}
-		switch a.kind {
+		switch a.Kind {
 		case attrTupleOrig:
-			ok = orig.parse(a.value)
-			e.identity[0] = a.whole
+			ok = orig.parse(a.Value)
+			e.identity[0] = a.Whole
 		case attrTupleReply:
-			ok = reply.parse(a.value)
+			ok = reply.parse(a.Value)
 		case attrZone:
-			ok = len(a.value) == 2
+			ok = len(a.Value) == 2
 			if ok {
-				e.zone = binary.BigEndian.Uint16(a.value)
+				e.zone = binary.BigEndian.Uint16(a.Value)
 			}
-			e.identity[1] = a.whole
+			e.identity[1] = a.Whole
 		case attrID:
-			e.identity[2] = a.whole
+			e.identity[2] = a.Whole
 		}
 		if !ok {
 			return false
@@ -192,15 +160,15 @@ type tuple struct {
 
 func (t *tuple) parse(value []byte) bool {
 	for len(value) > 0 {
-		a, ok := nextAttribute(&value)
+		a, ok := netlink.Next(&value)
 		if !ok {
 			return false
 		}
-		switch a.kind {
+		switch a.Kind {
 		case attrTupleIP:
-			ok = t.parseIP(a.value)
+			ok = t.parseIP(a.Value)
 		case attrTupleProto:
-			ok = t.parseProto(a.value)
+			ok = t.parseProto(a.Value)
 		}
 		if !ok {
 			return false
@@ -211,12 +179,12 @@ func (t *tuple) parse(value []byte) bool {
 
 func (t *tuple) parseIP(value []byte) bool {
 	for len(value) > 0 {
-		a, ok := nextAttribute(&value)
+		a, ok := netlink.Next(&value)
 		if !ok {
 			return false
 		}
-		addr, ok := netip.AddrFromSlice(a.value)
-		switch a.kind {
+		addr, ok := netip.AddrFromSlice(a.Value)
+		switch a.Kind {
 		case attrIPv4Source, attrIPv6Source:
 			t.source = addr
 		case attrIPv4Destination, attrIPv6Destination:
@@ -231,41 +199,18 @@ func (t *tuple) parseIP(value []byte) bool {
 
 func (t *tuple) parseProto(value []byte) bool {
 	for len(value) > 0 {
-		a, ok := nextAttribute(&value)
+		a, ok := netlink.Next(&value)
 		if !ok {
 			return false
 		}
 		switch {
-		case a.kind == attrProtoNumber && len(a.value) == 1:
-			t.protocol = a.value[0]
-		case a.kind == attrProtoSource && len(a.value) == 2:
-			t.sourcePort = binary.BigEndian.Uint16(a.value)
-		case a.kind == attrProtoDestination && len(a.value) == 2:
-			t.destinationPort = binary.BigEndian.Uint16(a.value)
+		case a.Kind == attrProtoNumber && len(a.Value) == 1:
+			t.protocol = a.Value[0]
+		case a.Kind == attrProtoSource && len(a.Value) == 2:
+			t.sourcePort = binary.BigEndian.Uint16(a.Value)
+		case a.Kind == attrProtoDestination && len(a.Value) == 2:
+			t.destinationPort = binary.BigEndian.Uint16(a.Value)
 		}
 	}
 	return true
-}
-
-// attribute is a netlink attribute (struct nlattr). Its slices point into the message.
-type attribute struct {
-	kind  uint16
-	value []byte
-	whole []byte // with its header and padding
-}
-
-// nextAttribute takes the first attribute off a buffer. It returns false where the buffer does not hold a whole one.
-func nextAttribute(buffer *[]byte) (attribute, bool) {
-	b := *buffer
-	if len(b) < unix.SizeofNlAttr {
-		return attribute{}, false
-	}
-	length := int(binary.NativeEndian.Uint16(b))
-	if length < unix.SizeofNlAttr || length > len(b) {
-		return attribute{}, false
-	}
-	padded := min((length+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b))
-	*buffer = b[padded:]
-	kind := binary.NativeEndian.Uint16(b[2:]) &^ (unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER)
-	return attribute{kind: kind, value: b[unix.SizeofNlAttr:length], whole: b[:padded]}, true
 }

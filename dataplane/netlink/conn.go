@@ -21,12 +21,13 @@ const (
 	bytesAtOnce = 64 << 10
 )
 
-// Conn is a netlink socket in the network namespace that it was opened in. It is not safe for concurrent use.
+// Conn is a netlink socket in the network namespace that it was opened in. It is not safe for concurrent use. Once a
+// context ended in the middle of a Dump it can only be closed.
 type Conn struct {
-	socket   *socket.Conn
-	received []byte
-	sequence uint32
-	sent     Sent
+	socket            *socket.Conn
+	sending, received []byte
+	sequence          uint32
+	sent              Sent
 }
 
 // Sent counts what went to the kernel.
@@ -52,8 +53,10 @@ func Open(protocol int) (*Conn, error) {
 		_ = s.Close() // the first error counts
 		return nil, fmt.Errorf("binding a netlink socket: %w", err)
 	}
-	// Leaves our own message out of errors. A kernel that cannot only makes them longer.
-	_ = s.SetsockoptInt(unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
+	// The first leaves our own message out of errors, the second puts words in. A kernel that cannot does without.
+	for _, option := range []int{unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK} {
+		_ = s.SetsockoptInt(unix.SOL_NETLINK, option, 1)
+	}
 	return &Conn{socket: s, received: make([]byte, receiveSize)}, nil
 }
 
@@ -63,14 +66,15 @@ func (c *Conn) Close() error { return c.socket.Close() }
 // Sent is what was sent so far.
 func (c *Conn) Sent() Sent { return c.sent }
 
-// Do carries out requests in their order, and returns for each whether it failed: nil, or a unix.Errno. The error says
-// that the kernel could not be asked; what became of the requests is not known then.
+// Do carries out requests in their order, and returns for each that was answered why it failed: nil, or an *Error. Those
+// are all of them, unless the kernel could not be asked, which is the second error; what became of the others is not
+// known then.
 func (c *Conn) Do(ctx context.Context, requests []Request) ([]error, error) {
 	results := make([]error, len(requests))
 	for at := 0; at < len(requests); {
 		n, err := c.doSome(ctx, requests[at:], results[at:])
 		if err != nil {
-			return results, err
+			return results[:at], err
 		}
 		at += n
 	}
@@ -80,24 +84,23 @@ func (c *Conn) Do(ctx context.Context, requests []Request) ([]error, error) {
 // doSome carries out the first requests, as many as go into one system call. Only errors are answered, and the last request
 // always, so that it is known when all of them have been carried out.
 func (c *Conn) doSome(ctx context.Context, requests []Request, results []error) (int, error) {
-	var buffer []byte
+	c.sending = c.sending[:0]
 	n, first, last := 0, c.sequence+1, 0
-	for n < len(requests) && n < requestsAtOnce && (n == 0 || len(buffer) < bytesAtOnce) {
-		c.sequence++
-		last = len(buffer)
-		buffer = appendRequest(buffer, requests[n], c.sequence)
+	for n < len(requests) && n < requestsAtOnce && (n == 0 || len(c.sending) < bytesAtOnce) {
+		last = len(c.sending)
+		c.append(requests[n])
 		n++
 	}
-	flags := binary.NativeEndian.Uint16(buffer[last+6:])
-	binary.NativeEndian.PutUint16(buffer[last+6:], flags|unix.NLM_F_ACK)
-	if err := c.send(ctx, buffer, n); err != nil {
+	flags := binary.NativeEndian.Uint16(c.sending[last+6:])
+	binary.NativeEndian.PutUint16(c.sending[last+6:], flags|unix.NLM_F_ACK)
+	if err := c.send(ctx, n); err != nil {
 		return 0, err
 	}
 	for done := false; !done; {
 		err := c.receive(ctx, func(h header, body []byte) error {
 			at := int(h.sequence - first)
 			if h.kind == unix.NLMSG_ERROR && at >= 0 && at < n {
-				results[at] = errorIn(body)
+				results[at] = failureIn(h, body)
 				done = done || at == n-1
 			}
 			return nil
@@ -109,74 +112,66 @@ func (c *Conn) doSome(ctx context.Context, requests []Request, results []error) 
 	return n, nil
 }
 
-func appendRequest(buffer []byte, r Request, sequence uint32) []byte {
+// append adds a message to those that are sent next.
+func (c *Conn) append(r Request) {
+	c.sequence++
 	length := sizeofHeader + len(r.Body)
-	buffer = binary.NativeEndian.AppendUint32(buffer, uint32(length))
-	buffer = binary.NativeEndian.AppendUint16(buffer, r.Type)
-	buffer = binary.NativeEndian.AppendUint16(buffer, r.Flags|unix.NLM_F_REQUEST)
-	buffer = binary.NativeEndian.AppendUint32(buffer, sequence)
-	buffer = binary.NativeEndian.AppendUint32(buffer, 0)
-	buffer = append(buffer, r.Body...)
-	return append(buffer, make([]byte, align(length)-length)...)
+	b := binary.NativeEndian.AppendUint32(c.sending, uint32(length))
+	b = binary.NativeEndian.AppendUint16(b, r.Type)
+	b = binary.NativeEndian.AppendUint16(b, r.Flags|unix.NLM_F_REQUEST)
+	b = binary.NativeEndian.AppendUint32(b, c.sequence)
+	b = binary.NativeEndian.AppendUint32(b, 0) // port of the kernel
+	c.sending = appendPadding(append(b, r.Body...), length)
 }
 
-// Dump has every message of the answer visited, with its type and all that follows struct nlmsghdr. It says whether the
-// kernel reported that some may have been missed, because what it lists changed meanwhile.
+// Dump has every message of the answer visited, with its type and all that follows struct nlmsghdr, which is good until
+// visit returns. It says whether the kernel reported that some may have been missed, because what it lists changed
+// meanwhile.
 func (c *Conn) Dump(ctx context.Context, r Request, visit func(kind uint16, body []byte)) (interrupted bool, err error) {
-	c.sequence++
 	r.Flags |= unix.NLM_F_DUMP
-	if err := c.send(ctx, appendRequest(nil, r, c.sequence), 1); err != nil {
+	interrupted, err = c.ask(ctx, r, visit)
+	if errors.Is(err, unix.EINTR) { // the kernel's other way to say so
+		return true, nil
+	}
+	return interrupted, err
+}
+
+// Get has the messages of the answer to one request visited, like Dump.
+func (c *Conn) Get(ctx context.Context, r Request, visit func(kind uint16, body []byte)) error {
+	r.Flags |= unix.NLM_F_ACK
+	_, err := c.ask(ctx, r, visit)
+	return err
+}
+
+// ask sends a request whose answer ends with NLMSG_DONE or NLMSG_ERROR.
+func (c *Conn) ask(ctx context.Context, r Request, visit func(kind uint16, body []byte)) (interrupted bool, err error) {
+	c.sending = c.sending[:0]
+	c.append(r)
+	if err := c.send(ctx, 1); err != nil {
 		return false, err
 	}
 	for done := false; !done; {
 		err := c.receive(ctx, func(h header, body []byte) error {
-			interrupted = interrupted || h.flags&unix.NLM_F_DUMP_INTR != 0
-			switch {
-			case h.sequence != c.sequence:
-			case h.kind == unix.NLMSG_DONE || h.kind == unix.NLMSG_ERROR:
-				done = true
-				return errorIn(body)
-			default:
-				visit(h.kind, body)
+			if h.sequence != c.sequence {
+				return nil
 			}
+			interrupted = interrupted || h.flags&unix.NLM_F_DUMP_INTR != 0
+			if h.kind == unix.NLMSG_DONE || h.kind == unix.NLMSG_ERROR {
+				done = true
+				return failureIn(h, body)
+			}
+			visit(h.kind, body)
 			return nil
 		})
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		if err != nil {
 			return interrupted, err
 		}
-		interrupted = interrupted || err != nil
 	}
 	return interrupted, nil
 }
 
-// Get has the messages of the answer to one request visited.
-func (c *Conn) Get(ctx context.Context, r Request, visit func(kind uint16, body []byte)) error {
-	c.sequence++
-	r.Flags |= unix.NLM_F_ACK
-	if err := c.send(ctx, appendRequest(nil, r, c.sequence), 1); err != nil {
-		return err
-	}
-	for done := false; !done; {
-		err := c.receive(ctx, func(h header, body []byte) error {
-			switch {
-			case h.sequence != c.sequence:
-			case h.kind == unix.NLMSG_ERROR:
-				done = true
-				return errorIn(body)
-			default:
-				visit(h.kind, body)
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *Conn) send(ctx context.Context, messages []byte, n int) error {
-	if err := c.socket.Sendto(ctx, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+func (c *Conn) send(ctx context.Context, n int) error {
+	if err := c.socket.Sendto(ctx, c.sending, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("asking the kernel: %w", err)
 	}
 	c.sent.Messages += uint64(n)
@@ -210,19 +205,6 @@ func (c *Conn) receive(ctx context.Context, take func(h header, body []byte) err
 			return err
 		}
 		rest = rest[min(align(length), len(rest)):]
-	}
-	return nil
-}
-
-func align(length int) int { return (length + unix.NLMSG_ALIGNTO - 1) &^ (unix.NLMSG_ALIGNTO - 1) }
-
-// errorIn is the error that a message of kind NLMSG_ERROR or NLMSG_DONE carries: a negative errno, or 0 for none.
-func errorIn(body []byte) error {
-	if len(body) < 4 {
-		return nil
-	}
-	if errno := -int32(binary.NativeEndian.Uint32(body)); errno != 0 {
-		return unix.Errno(errno)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package netlink
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -36,6 +35,3 @@ func (c *Conn) Family(ctx context.Context, name string) (uint16, error) {
 	}
 	return id, nil
 }
-
-// Text is a text without its terminating zero.
-func Text(value []byte) string { return string(bytes.TrimRight(value, "\x00")) }
