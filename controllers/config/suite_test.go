@@ -33,6 +33,7 @@ const namespace = "service-proxy-system"
 
 var (
 	server *rest.Config  // as the operator, with its own rights and no others
+	admin  *rest.Config  // as an administrator
 	kube   client.Client // as an administrator; reads the API server, not a cache
 )
 
@@ -53,12 +54,18 @@ var _ = BeforeSuite(func(ctx context.Context) {
 		_, err := c.Kubectl(ctx, args...)
 		Expect(err).NotTo(HaveOccurred())
 	}
-	server, kube = c.RESTConfig(), c.Client()
+	admin, server, kube = c.RESTConfig(), c.RESTConfig(), c.Client()
 	server.Impersonate.UserName = "system:serviceaccount:" + namespace + ":" + config.FieldOwner
 })
 
 // startOperator runs the operator until the spec ends or stop is called, whichever is first.
 func startOperator(adjust ...func(*ctrl.Options)) (stop func()) {
+	GinkgoHelper()
+	return startOperatorWith(server, adjust...)
+}
+
+// startOperatorWith runs the operator with another way to the API server.
+func startOperatorWith(server *rest.Config, adjust ...func(*ctrl.Options)) (stop func()) {
 	GinkgoHelper()
 	options, err := config.ManagerOptions(namespace)
 	Expect(err).NotTo(HaveOccurred())
