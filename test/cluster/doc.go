@@ -32,6 +32,20 @@
 // A main program uses Run, which also stops the cluster on SIGINT and SIGTERM. It needs root, and the programs that
 // `make controlplane` builds.
 //
+// Nodes that need IPVS, where the kernel of this machine has none, are in a virtual machine (test/kernel), and the control
+// plane is outside, where it starts in seconds. A package of such tests says
+//
+//	func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Options{})) }
+//
+// and has Join in the place of Start. A main program calls Again unless it is Invited, and Run if it is:
+//
+//	if !cluster.Invited() {
+//		status, err := cluster.Again(ctx, cluster.Options{})
+//		...
+//		os.Exit(status)
+//	}
+//	err := cluster.Run(ctx, cluster.Options{Nodes: []string{"a", "b"}}, tell)
+//
 // Nothing is left behind. Namespaces have no name and no mount: they exist as long as this process holds them. Child
 // processes get SIGKILL when it dies. All files are in one folder, which the next Start removes if a killed process
 // could not.

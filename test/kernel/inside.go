@@ -31,8 +31,8 @@ func commandLine(job string) []string {
 		// What the kernel says goes to standard error, and the serial lines to the pipes.
 		"con=null", "con0=null,fd:2", "quiet",
 		"ssl=null", "ssl0=null,fd:3", "ssl1=null,fd:4", "ssl2=null,fd:5",
-		// Measuring how best to compute checksums of disk arrays takes a second.
-		"initcall_blacklist=raid6_select_algo",
+		// Measuring how best to compute checksums of disk arrays takes a second, and nobody wants old pseudo-terminals.
+		"initcall_blacklist=raid6_select_algo", "pty.legacy_count=0",
 	}
 }
 

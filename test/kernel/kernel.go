@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // HasIPVS says whether the running kernel has IPVS, and loads its module if that is what it takes.
@@ -59,17 +60,26 @@ func Run(ctx context.Context, p Program) (status int, err error) {
 	return status, nil
 }
 
+// outputGrace is how long processes that a program leaves behind may keep its output open, as in init.sh.
+const outputGrace = 5 * time.Second
+
 // runHere runs a program on the running kernel.
 func runHere(ctx context.Context, p Program) (int, error) {
 	cmd := exec.CommandContext(ctx, p.Args[0], p.Args[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.Env, p.Dir, p.Stdout, p.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A process group of its own, to end all of it: nothing inside gets Ctrl-C either.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = outputGrace
 	err := onLastingThread(cmd.Run)
 	if exit, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
 		if state, ok := exit.Sys().(syscall.WaitStatus); ok && state.Signaled() {
 			return 128 + int(state.Signal()), nil
 		}
 		return exit.ExitCode(), nil
+	}
+	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
+		return 0, nil
 	}
 	return 0, err
 }

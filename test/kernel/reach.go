@@ -21,7 +21,7 @@ const reachVariable = "SERVICE_PROXY_KERNEL_REACH"
 // Reached returns where a program finds an address of Program.Reach of whoever runs it. It is the address itself on the
 // kernel of the machine.
 func Reached(address string) string {
-	for _, pair := range strings.Fields(os.Getenv(reachVariable)) {
+	for pair := range strings.FieldsSeq(os.Getenv(reachVariable)) {
 		if from, to, _ := strings.Cut(pair, "="); from == address {
 			return to
 		}
