@@ -22,8 +22,10 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/agent"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/apiserver"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/foreignproxy"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/laststate"
 )
 
 // version is set by the linker.
@@ -65,7 +67,7 @@ func command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			options.API = servers.Config()
+			options.API, options.StateDir = servers.Config(), stateDir
 			if options.NodeName, err = nodeName(options.NodeName); err != nil {
 				return err
 			}
@@ -93,24 +95,29 @@ func command() *cobra.Command {
 	flags.StringVar(&options.ProbeAddress, "probe-bind-address", "",
 		"one more address of /livez and /readyz, for a kubelet on a node where another proxy may have the port of /healthz")
 	flags.StringVar(&options.MetricsAddress, "metrics-bind-address", "127.0.0.1:10249", "address of /metrics")
-	flags.StringVar(&stateDir, "state-dir", "/var/lib/service-proxy",
-		"folder of what the agent needs to know when it starts while the API server is away")
-	flags.StringVar(&options.HostRoot, "host-root", "/",
+	shared := cmd.PersistentFlags()
+	shared.StringVar(&stateDir, "state-dir", "/var/lib/service-proxy",
+		"folder of what the agent needs to know when it starts while the API server is away, and of the settings to return to")
+	shared.StringVar(&options.HostRoot, "host-root", "/",
 		"where the node's proc/sys is; a container sees its own read-only")
 	logging := flag.NewFlagSet("", flag.ContinueOnError)
 	klog.InitFlags(logging)
-	cmd.PersistentFlags().AddGoFlag(logging.Lookup("v"))
-	cmd.AddCommand(cleanup())
+	shared.AddGoFlag(logging.Lookup("v"))
+	cmd.AddCommand(cleanup(&stateDir, &options.HostRoot))
 	return cmd
 }
 
-func cleanup() *cobra.Command {
-	return &cobra.Command{
+func cleanup(stateDir, hostRoot *string) *cobra.Command {
+	var kubeProxy bool
+	cmd := &cobra.Command{
 		Use:   "cleanup",
 		Short: "Remove everything that an agent ever made on this node, and nothing else",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := errors.Join(iptables.Cleanup(cmd.Context()), ipvs.Cleanup(cmd.Context()))
+			if kubeProxy {
+				return foreignproxy.Remove(cmd.Context(), *hostRoot)
+			}
+			err := errors.Join(iptables.Cleanup(cmd.Context()), ipvs.Cleanup(cmd.Context()), laststate.Folder(*stateDir).RemoveSettings())
 			if err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}
@@ -118,6 +125,9 @@ func cleanup() *cobra.Command {
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&kubeProxy, "kube-proxy", false,
+		"remove what a kube-proxy that is gone has left on this node, in any mode, instead of what an agent made")
+	return cmd
 }
 
 // warnAboutLocalnet tells of the one thing that is left: who set it first is not known, and others may rely on it.

@@ -22,8 +22,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/foreignproxy"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/laststate"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/probe"
 )
 
 // Options are what an agent is started with.
@@ -39,6 +42,8 @@ type Options struct {
 	// ProbeAddress is one more place to serve what HealthAddress does, for a kubelet, which must not be answered by another
 	// proxy that has the port of HealthAddress; empty for none.
 	ProbeAddress string
+	// StateDir is the folder in which is kept what has to outlive the agent; empty for nowhere.
+	StateDir string
 	// HostRoot is where the root of the node's file system is: below it is proc/sys.
 	HostRoot string
 	// Version is reported in status and metrics.
@@ -109,6 +114,7 @@ func Run(ctx context.Context, o Options) error {
 	(&loop{
 		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
 		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
+		prober: probe.New(o.Clock), memory: memory{folder: laststate.Folder(o.StateDir)},
 	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
@@ -163,7 +169,11 @@ func serveOnce(ctx context.Context, address string, handler http.Handler) error 
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	named := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", foreignproxy.AgentServer)
+		handler.ServeHTTP(w, r)
+	})
+	server := &http.Server{Handler: named, ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	return fmt.Errorf("accepting connections: %w", server.Serve(listener))

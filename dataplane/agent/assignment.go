@@ -25,7 +25,9 @@ type Assignment struct {
 	UID        types.UID
 	Generation int64
 	Revision   string
-	Settings   v1alpha1.ProxySettings
+	// Release asks to give the node back: everything of ours is to be removed.
+	Release  bool
+	Settings v1alpha1.ProxySettings
 }
 
 // assignmentStore holds the latest assignment. It is a cache.ReflectorStore for the one ServiceProxyNode of this node.
@@ -71,7 +73,10 @@ func (s *assignmentStore) Update(obj any) error {
 	if !ok {
 		return fmt.Errorf("expected a ServiceProxyNode, got %T", obj)
 	}
-	s.set(&Assignment{UID: spn.UID, Generation: spn.Generation, Revision: spn.Spec.Revision, Settings: spn.Spec.ProxySettings})
+	s.set(&Assignment{
+		UID: spn.UID, Generation: spn.Generation, Revision: spn.Spec.Revision,
+		Release: spn.Spec.Action == v1alpha1.ActionRelease, Settings: spn.Spec.ProxySettings,
+	})
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/probe"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
@@ -45,7 +46,7 @@ func (l *loop) steer(ctx context.Context, assigned *Assignment, world *catalog.W
 		l.adjust(l.course, next)
 	default:
 		l.abandon(ctx)
-		if err := l.begin(assigned, next); err != nil {
+		if err := l.begin(ctx, assigned, next); err != nil {
 			l.state.refused = &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
 		}
 	}
@@ -74,7 +75,7 @@ func (l *loop) noteDifferences(before, after *plan) {
 }
 
 // begin starts a trial. Settings of the mode that runs are written in place, another mode beside it.
-func (l *loop) begin(assigned *Assignment, next plan) error {
+func (l *loop) begin(ctx context.Context, assigned *Assignment, next plan) error {
 	trial := &course{assignment: assigned, plan: next}
 	if l.course != nil && l.course.plan.mode == next.mode {
 		trial.engine = l.course.engine
@@ -84,6 +85,9 @@ func (l *loop) begin(assigned *Assignment, next plan) error {
 			return err
 		}
 		trial.engine, trial.fresh = e, true
+	}
+	if l.course != nil {
+		trial.passing = l.prober.Passing(ctx, l.table, probe.Targets(assigned.Settings.Probes))
 	}
 	l.noteDifferences(l.plan(), &next)
 	trial.engine.configure(&next)
@@ -115,9 +119,14 @@ func (l *loop) prove(ctx context.Context, written *effect) error {
 			return err
 		}
 	}
+	if err := l.prober.Check(ctx, l.table, l.trial.passing); err != nil {
+		return err
+	}
 	l.course, l.trial = l.trial, nil
 	l.state.applied = l.course.assignment
-	l.state.rolledBack = nil
+	if l.state.applied == l.state.assignment {
+		l.state.rolledBack = nil
+	}
 	return nil
 }
 
@@ -158,19 +167,32 @@ func (l *loop) retire(r *ipvs.Retirement) {
 
 // giveUp takes a trial back that has failed too often, where there is something to return to.
 func (l *loop) giveUp(ctx context.Context, err error) {
-	if l.trial == nil || l.course == nil {
+	if l.trial == nil {
 		return
 	}
-	if l.attempts++; l.attempts < attempts && !errors.Is(err, errUnstable) {
+	reason, final := verdict(err)
+	if l.attempts++; l.attempts < attempts && !final {
 		return
 	}
-	reason := v1alpha1.ReasonApplyFailed
+	switch {
+	case l.course != nil:
+		l.state.rolledBack = &rollback{l.trial.assignment, refusal{reason, err.Error()}}
+		l.state.failed = nil
+		l.abandon(ctx)
+	case l.trial.assignment != l.state.assignment:
+		l.distrust()
+	}
+}
+
+// verdict is the reason of condition RolledBack for an error of a trial, and whether another attempt is of no use.
+func verdict(err error) (reason string, final bool) {
+	if _, failed := errors.AsType[*probe.FailedError](err); failed {
+		return v1alpha1.ReasonProbeFailed, true
+	}
 	if errors.Is(err, errUnstable) {
-		reason = v1alpha1.ReasonVerifyFailed
+		return v1alpha1.ReasonVerifyFailed, true
 	}
-	l.state.rolledBack = &rollback{l.trial.assignment, refusal{reason, err.Error()}}
-	l.state.failed = nil
-	l.abandon(ctx)
+	return v1alpha1.ReasonApplyFailed, false
 }
 
 // abandon returns to the course that the node had before a trial. It takes effect with the next write.

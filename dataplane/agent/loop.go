@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"reflect"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/probe"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
@@ -47,7 +49,12 @@ type loop struct {
 	// retirement is what is left of a mode that the node has left; nil when nothing is.
 	retirement *ipvs.Retirement
 	// checked is the last answer to whether this node supports some settings.
-	checked  checked
+	checked checked
+	prober  *probe.Prober
+	memory  memory
+	// lookedAt is when another Service proxy was looked for, and cleared says that everything of ours was removed.
+	lookedAt time.Time
+	cleared  bool
 	state    state
 	retry    time.Duration
 	verifyAt time.Time
@@ -63,6 +70,8 @@ type course struct {
 	engine     engine
 	// fresh says that the engine has not been given the forwarding table yet.
 	fresh bool
+	// passing are the probes that passed before.
+	passing []probe.Passed
 }
 
 // current is what changes are written for; nil when there is nothing yet.
@@ -83,7 +92,8 @@ func (l *loop) plan() *plan {
 
 // run follows changes until the context ends. The kernel is left as it is.
 func (l *loop) run(ctx context.Context) {
-	defer l.checks.close()
+	defer func() { l.checks.close() }()
+	l.memory.recall(ctx)
 	timer := l.clock.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -119,22 +129,47 @@ const idle = time.Hour
 // step carries out what there is to do.
 func (l *loop) step(ctx context.Context) outcome {
 	assigned, known := l.assignments.get()
-	if known {
-		l.report.health.SetAssigned(assigned != nil)
+	target := l.resume(assigned)
+	if known || target != nil {
+		l.report.health.SetAssigned(target != nil && !target.Release)
 	}
-	if assigned == nil {
+	if target == nil {
 		return outcome{next: idle}
 	}
-	l.state.assignment = assigned
+	l.state.assignment, l.state.unconfirmed = cmp.Or(assigned, target), assigned == nil
+	if l.cleared && !target.Release {
+		l.cleared, l.state.released, l.lookedAt = false, false, time.Time{}
+	}
+	look := l.lookForOthers(ctx)
 	batch, complete := l.catalog.Take()
-	if !complete {
-		l.report.stepped(&l.state)
-		return outcome{next: idle}
+	var done outcome
+	switch {
+	case assigned != nil && assigned.Release:
+		l.compute(batch.Entries)
+		l.recomputeDue = true
+		done = l.release(ctx, assigned)
+	case !complete:
+		l.stepped(ctx)
+		done = outcome{next: idle}
+	default:
+		done = l.carryOut(ctx, target, &batch)
 	}
-	l.report.problems(batch.Problems)
+	if assigned != nil && assigned != target && l.course != nil {
+		return outcome{took: done.took} // what was good last runs again, and what is assigned can be tried
+	}
+	done.next = min(done.next, look)
+	return done
+}
 
+// carryOut brings the kernel closer to an assignment.
+func (l *loop) carryOut(ctx context.Context, target *Assignment, batch *catalog.Batch) outcome {
+	l.report.problems(batch.Problems)
 	before := l.plan().node
-	l.steer(ctx, assigned, &batch.World)
+	l.steer(ctx, target, &batch.World)
+	if l.state.refused != nil && l.course == nil && l.state.assignment != target {
+		l.distrust()
+		l.steer(ctx, l.state.assignment, &batch.World)
+	}
 	entries := batch.Entries
 	if l.recomputeDue || !reflect.DeepEqual(before, l.plan().node) {
 		l.recomputeDue = false
@@ -145,10 +180,10 @@ func (l *loop) step(ctx context.Context) outcome {
 	changes := l.compute(entries)
 	l.report.problems(l.checks.follow(ctx, entries, l.plan().nodePortAddresses))
 	if l.current() == nil {
-		l.report.stepped(&l.state)
+		l.stepped(ctx)
 		return outcome{next: l.backOff()}
 	}
-	return l.write(ctx, &batch, changes)
+	return l.write(ctx, batch, changes)
 }
 
 // withDeleted adds to every Service there is those of a batch that are gone: nobody will speak of them again.
@@ -242,7 +277,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	if l.state.failed = err; err != nil {
 		klog.FromContext(ctx).Error(err, "Writing to the kernel failed", "retryIn", l.nextRetry())
 		l.giveUp(ctx, err)
-		l.report.stepped(&l.state)
+		l.stepped(ctx)
 		return outcome{next: l.backOff()}
 	}
 	if l.parametersDue {
@@ -267,7 +302,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	}
 	l.report.synced(took, batch, written)
 	next, err := l.follow(ctx)
-	l.report.stepped(&l.state)
+	l.stepped(ctx)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Some flows may still go where they went", "retryIn", l.nextRetry())
 		return outcome{took: took, next: l.backOff()}
@@ -317,16 +352,30 @@ func (l *loop) follow(ctx context.Context) (time.Duration, error) {
 	if err != nil || l.retirement == nil {
 		return next, err
 	}
-	connections, again, err := l.retirement.Step(ctx, l.plan().drainTimeout)
+	again, err = l.stepRetirement(ctx, l.plan().drainTimeout)
+	return min(next, again), err
+}
+
+// stepRetirement removes what no connection of a mode that was left needs any more. It returns when to look again.
+func (l *loop) stepRetirement(ctx context.Context, drain time.Duration) (time.Duration, error) {
+	connections, again, err := l.retirement.Step(ctx, drain)
 	l.state.draining = connections
-	if err == nil && again == 0 {
+	switch {
+	case err == nil && again == 0:
 		l.retirement = nil
 		klog.FromContext(ctx).Info("No connection is left in the mode that this node has left")
+		return idle, nil
+	case again == 0:
+		return idle, err
 	}
-	if again > 0 {
-		next = min(next, again)
-	}
-	return next, err
+	return again, err
+}
+
+// stepped tells of the state after a step, and keeps what is to be known after a restart.
+func (l *loop) stepped(ctx context.Context) {
+	l.memory.keep(ctx, &l.state)
+	l.state.forgetful = l.memory.problem
+	l.report.stepped(&l.state)
 }
 
 // tellProblems tells which addresses the engine had to leave out.

@@ -124,6 +124,9 @@ func (r *reporter) stepped(s *state) {
 		r.metrics.failures.Inc()
 	}
 
+	if s.unconfirmed {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var previous v1alpha1.ServiceProxyNodeStatus

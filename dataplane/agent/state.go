@@ -15,6 +15,10 @@ import (
 // state is what the agent knows of itself after a step of the loop. Status, health and metrics are made from it.
 type state struct {
 	assignment *Assignment
+	// unconfirmed says that nobody but our own memory knows of the assignment, so that there is no object to report on.
+	unconfirmed bool
+	// released says that everything of ours is gone from the node, as was asked for.
+	released bool
 	// applied is the assignment that the kernel runs; nil before the first sync.
 	applied *Assignment
 	// refused says why the assignment cannot be carried out here: a reason of condition Accepted and a message.
@@ -35,6 +39,10 @@ type state struct {
 	// disputes are the addresses that several Services claim, leftOut those that the mode could not program, and
 	// refusedByKernel the parameters that could not be set.
 	disputes, leftOut, refusedByKernel []string
+	// forgetful says why a restart would not know what runs now; empty when it would.
+	forgetful string
+	// foreign is what was found of another Service proxy; nil before it was looked for.
+	foreign *foreign
 }
 
 // refusal is why an assignment cannot be carried out on this node.
@@ -137,6 +145,13 @@ func (s *state) conditions() []metav1.Condition {
 	case s.failed != nil:
 		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonApplyFailed
 		programmed.Message = shorten(s.failed.Error())
+	case s.assignment.Release:
+		programmed.Status, programmed.Reason = metav1.ConditionFalse, v1alpha1.ReasonReleased
+		programmed.Message = "no config selects this node any more; nothing of this agent is left on it"
+		if !s.released {
+			programmed.Status, programmed.Reason = metav1.ConditionUnknown, v1alpha1.ReasonPending
+			programmed.Message = "no config selects this node any more; it is given back when the connections through IPVS have ended"
+		}
 	case s.applied != s.assignment:
 		programmed.Status, programmed.Reason = metav1.ConditionUnknown, v1alpha1.ReasonPending
 		programmed.Message = "the first sync of these settings is not complete; " + s.running()
@@ -152,14 +167,24 @@ func (s *state) conditions() []metav1.Condition {
 		if len(s.refusedByKernel) > 0 {
 			programmed.Message += "; parameters of the kernel that could not be set: " + strings.Join(s.refusedByKernel, "; ")
 		}
+		if s.forgetful != "" {
+			programmed.Message += "; a restart of the agent would not know the way back: " + s.forgetful
+		}
 		programmed.Message = shorten(programmed.Message)
 	}
 	ready := programmed
+	if s.released {
+		ready.Status = metav1.ConditionTrue
+	}
 	if accepted.Status != metav1.ConditionTrue {
 		ready = accepted
 	}
 	ready.Type = v1alpha1.ConditionReady
-	return append([]metav1.Condition{ready, accepted, programmed, s.rolledBackCondition()}, s.drainingCondition()...)
+	all := append([]metav1.Condition{ready, accepted, programmed, s.rolledBackCondition()}, s.drainingCondition()...)
+	if s.foreign != nil {
+		all = append(all, s.foreign.condition())
+	}
+	return all
 }
 
 func (s *state) running() string {
@@ -181,8 +206,12 @@ func (s *state) rolledBackCondition() metav1.Condition {
 
 // drainingCondition is there while connections of another mode are.
 func (s *state) drainingCondition() []metav1.Condition {
-	if s.draining == 0 || s.applied == nil {
+	if s.draining == 0 {
 		return nil
+	}
+	if s.applied == nil {
+		return []metav1.Condition{{Type: v1alpha1.ConditionDraining, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonConnectionsDraining,
+			Message: fmt.Sprintf("%d connections began in a mode that this node has left and go on in it until they end", s.draining)}}
 	}
 	return []metav1.Condition{{Type: v1alpha1.ConditionDraining, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonConnectionsDraining,
 		Message: fmt.Sprintf("%d connections began in another mode than %s and go on in it until they end", s.draining, s.applied.Settings.Mode)}}

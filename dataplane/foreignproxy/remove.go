@@ -85,7 +85,7 @@ func removeIPVS(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, servers.Close()) }()
 	states, err := servers.List(ctx)
-	if err != nil {
+	if _, missing := errors.AsType[*virtualserver.MissingModuleError](err); err != nil && !missing {
 		return fmt.Errorf("listing virtual servers: %w", err)
 	}
 	var batch virtualserver.Batch
