@@ -18,6 +18,10 @@ import (
 var _ = Describe("a rollout", func() {
 	var applied *v1alpha1.ServiceProxyConfig
 
+	BeforeEach(func(ctx context.Context) {
+		Expect(kube.DeleteAllOf(ctx, &appsv1.ControllerRevision{}, client.InNamespace(namespace))).To(Succeed())
+	})
+
 	// begin makes three nodes that run the first settings, and a config with a canary of one.
 	begin := func(ctx context.Context, adjust func(*v1alpha1.ServiceProxyConfigSpec)) {
 		GinkgoHelper()
