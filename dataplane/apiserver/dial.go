@@ -23,7 +23,7 @@ func (s *Servers) dial(ctx context.Context, network, address string) (net.Conn, 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &race{servers: s, addresses: s.Known()}
+	r := &race{servers: s, addresses: s.Known(), began: s.now()}
 	r.ends = make(chan attempt, len(r.addresses))
 	conn, err := r.run(ctx, network)
 	// Whoever connects too late is not needed any more.
@@ -44,6 +44,7 @@ func (s *Servers) dial(ctx context.Context, network, address string) (net.Conn, 
 type race struct {
 	servers        *Servers
 	addresses      []string
+	began          uint64 // the last event before
 	started, ended int
 	ends           chan attempt
 }
@@ -75,7 +76,7 @@ func (r *race) run(ctx context.Context, network string) (*conn, error) {
 				return end.conn, nil
 			}
 			failures[end.number] = end.err
-			r.servers.noteFailure(r.addresses[end.number])
+			r.servers.noteFailure(r.addresses[end.number], r.began)
 			r.start(ctx, network)
 			timer.Reset(headStart)
 		}
@@ -92,7 +93,9 @@ func (r *race) start(ctx context.Context, network string) {
 	r.started++
 	go func() {
 		c, err := r.servers.dialer.DialContext(ctx, network, r.addresses[number])
-		r.ends <- attempt{number: number, conn: &conn{Conn: c, servers: r.servers, address: r.addresses[number]}, err: err}
+		r.ends <- attempt{number: number, conn: &conn{
+			Conn: c, servers: r.servers, address: r.addresses[number], began: r.began,
+		}, err: err}
 	}()
 }
 
@@ -100,32 +103,33 @@ func (r *race) start(ctx context.Context, network string) {
 func (r *race) blame(failures []error) {
 	for number, err := range failures {
 		if err == nil {
-			r.servers.noteFailure(r.addresses[number])
+			r.servers.noteFailure(r.addresses[number], r.began)
 		}
 	}
 }
 
 // conn is a connection to an API server. One that is closed before anything was answered, because of its certificate or
-// because nothing came, counts as a failure of its address.
+// because nothing came, counts as a failure of its address. One that was never used, because another one to the same
+// address came first, does not.
 type conn struct {
 	net.Conn
 	servers *Servers
 	address string
+	began   uint64
 	settled atomic.Bool
 }
 
 // Close closes the connection.
 func (c *conn) Close() error {
 	if c.settled.CompareAndSwap(false, true) {
-		c.servers.noteFailure(c.address)
+		c.servers.noteFailure(c.address, c.began)
 	}
 	return c.Conn.Close()
 }
 
 func (c *conn) answered() {
-	if c.settled.CompareAndSwap(false, true) {
-		c.servers.noteAnswer(c.address)
-	}
+	c.settled.Store(true)
+	c.servers.noteAnswer(c.address)
 }
 
 // observe returns a transport that tells the connections of another which of them got an answer. A connection says too

@@ -48,9 +48,10 @@ type Servers struct {
 
 	mu    sync.Mutex
 	found []string
-	// failures numbers, in the order of time, the last failure of an address that has not answered since.
-	failures map[string]uint64
-	failed   uint64
+	// events numbers what happens to addresses, in the order of time; failures and answers have the numbers of the last
+	// failure and of the last answer of each.
+	events            uint64
+	failures, answers map[string]uint64
 }
 
 // connectTimeout bounds one attempt to connect. While it lasts others are under way.
@@ -75,6 +76,7 @@ func New(ctx context.Context, config *rest.Config, options Options) (*Servers, e
 		dialer:     net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second},
 		options:    options,
 		failures:   map[string]uint64{},
+		answers:    map[string]uint64{},
 	}
 	if options.File != "" {
 		if s.found, err = load(options.File); err != nil {
@@ -109,7 +111,8 @@ func (s *Servers) wrap(config *rest.Config, host *url.URL) (*rest.Config, error)
 	return outer, nil
 }
 
-// Known returns the addresses in the order in which they are tried: those without a failure first.
+// Known returns the addresses in the order in which they are tried: those that have not failed since they last answered,
+// and then the others, the one that failed last at the end.
 func (s *Servers) Known() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,8 +123,16 @@ func (s *Servers) Known() []string {
 		known = append(append(known, s.configured), s.found...)
 	}
 	known = distinct(known)
-	slices.SortStableFunc(known, func(a, b string) int { return cmp.Compare(s.failures[a], s.failures[b]) })
+	slices.SortStableFunc(known, func(a, b string) int { return cmp.Compare(s.standingFailure(a), s.standingFailure(b)) })
 	return known
+}
+
+// standingFailure returns the number of the last failure of an address, 0 if it has answered since.
+func (s *Servers) standingFailure(address string) uint64 {
+	if s.failures[address] < s.answers[address] {
+		return 0
+	}
+	return s.failures[address]
 }
 
 // distinct returns the strings in their order, each once.
@@ -147,19 +158,30 @@ func (s *Servers) find(addresses []string) bool {
 	return true
 }
 
-// noteFailure notes that an address was of no use.
-func (s *Servers) noteFailure(address string) {
+// now returns the number of the last event.
+func (s *Servers) now() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed++
-	s.failures[address] = s.failed
+	return s.events
+}
+
+// noteFailure notes that an address was of no use, unless it has answered since an event, over another connection.
+func (s *Servers) noteFailure(address string, since uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answers[address] > since {
+		return
+	}
+	s.events++
+	s.failures[address] = s.events
 }
 
 // noteAnswer notes that an address is good.
 func (s *Servers) noteAnswer(address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.failures, address)
+	s.events++
+	s.answers[address] = s.events
 }
 
 // Addresses returns the addresses (host:port) in the EndpointSlice of Service default/kubernetes, in order. The API

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/rest"
@@ -159,6 +160,22 @@ func TestOneConnection(t *testing.T) {
 	}
 	if n := good.connections.Load(); n != 1 {
 		t.Errorf("%d connections were opened", n)
+	}
+}
+
+// TestManyAtOnce makes many requests at once, for which more connections are opened than are used in the end.
+func TestManyAtOnce(t *testing.T) {
+	good := newServer(t)
+	servers, client := connect(t, good.authority, apiserver.Options{Given: []string{good.address}, OfService: true})
+	var requests errgroup.Group
+	for range 20 {
+		requests.Go(func() error { return get(t.Context(), client) })
+	}
+	if err := requests.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{good.address, service}, servers.Known()); diff != "" {
+		t.Error(diff)
 	}
 }
 
