@@ -71,6 +71,7 @@ spec:
   priority: 10
   mode: iptables
   nodePorts: {localhost: Disabled}
+  rollout: {minReadySeconds: 0, nodeChangeDelaySeconds: 0}
 `)
 		Eventually(configReady(ctx, "special")).Should(Equal("True/AllNodesReady"))
 		Expect(proxyNode(ctx, nft).Spec.ConfigRef.Name).To(Equal("special"))

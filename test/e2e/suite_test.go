@@ -63,6 +63,11 @@ var _ = BeforeSuite(func(ctx context.Context) {
 	pods = runPods(ctx)
 	apply(ctx, services)
 	kubectl(ctx, "apply", "--filename="+root+"/config/samples/serviceproxy.io_v1alpha1_serviceproxyconfig.yaml")
+	for _, name := range []string{"default", "edge"} {
+		// A change is to reach both nodes at once: how it rolls is tried elsewhere.
+		kubectl(ctx, "patch", "spc", name, "--type=merge",
+			`--patch={"spec":{"rollout":{"maxUnavailable":"100%","minReadySeconds":0,"nodeChangeDelaySeconds":0}}}`)
+	}
 	kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=30s", "spc", "--all")
 	Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
 	for _, node := range world.Nodes() {
