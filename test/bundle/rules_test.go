@@ -95,12 +95,15 @@ func TestClusterServiceVersion(t *testing.T) {
 		}
 	}
 	for name := range csv.Annotations {
-		if strings.HasPrefix(name, "olm.") {
+		if name == "olm.properties" {
 			t.Errorf("%s belongs into metadata/properties.yaml", name)
 		}
 	}
 	if _, err := time.Parse(time.RFC3339, csv.Annotations["createdAt"]); err != nil {
 		t.Error(err)
+	}
+	if csv.Annotations["olm.skipRange"] != "<"+csv.Spec.Version {
+		t.Errorf("the versions that can be upgraded are %q, and not all before", csv.Annotations["olm.skipRange"])
 	}
 	for _, label := range []string{"arch.amd64", "arch.arm64", "os.linux"} {
 		if csv.Labels["operatorframework.io/"+label] != "supported" {

@@ -154,7 +154,8 @@ func TestNodes(t *testing.T) {
 		},
 	}
 	for _, reason := range []string{
-		v1alpha1.ReasonNotAccepted, v1alpha1.ReasonApplyFailed, v1alpha1.ReasonVerifyFailed, v1alpha1.ReasonProbeFailed,
+		v1alpha1.ReasonApplyFailed, v1alpha1.ReasonVerifyFailed, v1alpha1.ReasonProbeFailed, // Programmed
+		v1alpha1.ReasonBackendUnavailable, v1alpha1.ReasonKernelModuleMissing, v1alpha1.ReasonUnsupportedMode, // Accepted
 	} {
 		tests["failed: "+reason] = situation{
 			want:       broken,

@@ -198,6 +198,8 @@ const relatedImage = "RELATED_IMAGE_"
 // deploy takes over the Deployments, with images of this version.
 func (b *bundle) deploy() error {
 	b.csv.Name = b.options.Package + ".v" + b.csv.Spec.Version
+	// Every version can follow any one before it: the kinds change compatibly, and the operator keeps nothing elsewhere.
+	metav1.SetMetaDataAnnotation(&b.csv.ObjectMeta, "olm.skipRange", "<"+b.csv.Spec.Version)
 	b.csv.Spec.Install.Strategy = "deployment"
 	var related []RelatedImage
 	for _, deployment := range b.deployments {
