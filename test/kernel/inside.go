@@ -80,10 +80,10 @@ func boot(ctx context.Context, path string, more []string, p Program) (int, erro
 	}
 	err = cmd.Start()
 	streams.closeFiles()
-	if err == nil {
-		err = cmd.Wait()
+	if err != nil {
+		return 0, errors.Join(fmt.Errorf("starting user-mode Linux (it needs root): %w", err), streams.wait())
 	}
-	err = errors.Join(err, streams.wait())
+	err = errors.Join(cmd.Wait(), streams.wait())
 	if ctx.Err() != nil {
 		return 0, err
 	}

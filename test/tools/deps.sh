@@ -20,8 +20,10 @@ declare -A packages=(
 # Some shells of ordinary users lack the directories these programs live in.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
-# Where the kernel has no IPVS, what needs it runs in user-mode Linux (test/kernel).
-[[ -e /proc/net/ip_vs ]] || modprobe --quiet ip_vs 2>/dev/null || packages[linux.uml]=user-mode-linux
+# Where the kernel has no IPVS, what needs it runs in user-mode Linux (test/kernel), which is packaged for one architecture.
+if [[ ! -e /proc/net/ip_vs && $(uname -m) == x86_64 ]] && ! modprobe --quiet ip_vs 2>/dev/null; then
+  packages[linux.uml]=user-mode-linux
+fi
 
 declare -A missing=()
 for program in "${!packages[@]}"; do
