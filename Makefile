@@ -123,6 +123,9 @@ bench: deps controlplane ## Run every benchmark; those of rules and packets besi
 	$(call say,running every benchmark)
 	@$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
 	@$(GO) test -run '^$$' -bench . -timeout $(TEST_TIMEOUT) ./test/bench
+	$(call say,rolling a change out to 5000 nodes)
+	@SCALE_NODES=5000 $(GO) test -timeout $(TEST_TIMEOUT) -v ./controllers/config -ginkgo.label-filter=scale -ginkgo.v \
+		-ginkgo.no-color | grep -E '^ +([0-9]+%? |all of it|idle|memory)|^(ok|FAIL)'
 
 ##@ Try it
 
