@@ -35,7 +35,7 @@ func (e *Engine) Apply(ctx context.Context, changes []forwarding.Change) (xtable
 		if f.stale {
 			return f.verify(ctx)
 		}
-		return f.write(ctx)
+		return f.write(ctx, nil)
 	})
 }
 
@@ -260,48 +260,33 @@ func (r *renderer) flush(t *tree, s *xtables.Table) {
 
 // verify reads the kernel, and writes what differs.
 func (e *engine) verify(ctx context.Context) (xtables.Written, error) {
-	tables := map[string]xtables.Dump{}
-	for name, s := range map[string]*xtables.Table{"nat": e.nat, "filter": e.filter} {
-		d, err := e.tools.Read(ctx, name)
-		if err != nil {
-			e.stale = true
-			return xtables.Written{}, err
-		}
-		tables[name] = d
-		s.Found(d)
+	e.stale = true
+	tables, err := e.tools.Read(ctx)
+	if err != nil {
+		return xtables.Written{}, err
 	}
+	e.nat.Found(tables["nat"])
+	e.filter.Found(tables["filter"])
 	if e.render.MatchesSets {
 		if err := e.sets.found(); err != nil {
-			e.stale = true
 			return xtables.Written{}, err
 		}
 	}
 	e.renderAll()
-	w, err := e.write(ctx)
-	if err != nil {
-		return w, err
-	}
-	w.Jumps, err = e.tools.Install(jumps(), tables)
-	e.stale = err != nil
-	return w, err
+	e.stale = false
+	return e.write(ctx, xtables.Missing(jumps(), tables))
 }
 
-// write gives the kernel what is pending. Table nat goes first: what it sends to a backend, filter never sees under the
-// address of the Service.
-func (e *engine) write(ctx context.Context) (xtables.Written, error) {
+// write gives the kernel what is pending, and jumps that are missing. Table nat goes first: what it sends to a backend,
+// filter never sees under the address of the Service.
+func (e *engine) write(ctx context.Context, missing []xtables.Jump) (w xtables.Written, err error) {
+	defer func() { e.stale = e.stale || err != nil }()
 	e.flush()
 	if err := e.sets.create(); err != nil {
-		e.stale = true
-		return xtables.Written{}, err
-	}
-	w, err := e.tools.Write(ctx, e.nat, e.filter)
-	if err != nil {
-		e.stale = true
 		return w, err
 	}
-	if err := e.sets.remove(); err != nil {
-		e.stale = true
+	if w, err = e.tools.Write(ctx, missing, e.nat, e.filter); err != nil {
 		return w, err
 	}
-	return w, nil
+	return w, e.sets.remove()
 }

@@ -168,30 +168,27 @@ func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Writ
 		f.entries[k].found(have)
 	}
 	f.rules.unmarks = f.rules.unmarks || f.rules.Offers(ctx, "mangle", " -m ipvs --ipvs -j RETURN")
-	dumps := map[string]xtables.Dump{}
+	dumps, err := f.rules.Read(ctx)
+	if err != nil {
+		return w, err
+	}
 	for name, table := range f.tables {
-		if dumps[name], err = f.rules.Read(ctx, name); err != nil {
-			return w, err
-		}
 		table.Found(dumps[name])
 		table.DropOthers(nil)
 	}
-	if w, err = f.writeRules(ctx); err != nil {
-		return w, err
-	}
-	w.Jumps, err = f.rules.Install(jumps(), dumps)
+	w, err = f.writeRules(ctx, xtables.Missing(jumps(), dumps))
 	f.routesDue = true
 	return w, err
 }
 
 // writeRules writes the rules that differ, which is none unless settings changed.
-func (f *family) writeRules(ctx context.Context) (xtables.Written, error) {
+func (f *family) writeRules(ctx context.Context, missing []xtables.Jump) (xtables.Written, error) {
 	for name, chains := range map[string][]xtables.Chain{"filter": f.rules.filter(), "mangle": f.rules.mangle(), "nat": f.rules.nat()} {
 		for _, c := range chains {
 			f.tables[name].Want(c)
 		}
 	}
-	return f.rules.Write(ctx, f.tables["nat"], f.tables["mangle"], f.tables["filter"])
+	return f.rules.Write(ctx, missing, f.tables["nat"], f.tables["mangle"], f.tables["filter"])
 }
 
 func (f *family) ruleCount() int {
@@ -205,7 +202,7 @@ func (f *family) ruleCount() int {
 // write gives the kernel what differs in rules, sets and routes. Entries that lead to a virtual server come before those that
 // say that there is none go, and the other way round.
 func (f *family) write(ctx context.Context, sets *ipset.Kernel) (w Written, err error) {
-	if w.Rules, err = f.writeRules(ctx); err != nil {
+	if w.Rules, err = f.writeRules(ctx, nil); err != nil {
 		return w, err
 	}
 	var add, remove [kinds][]ipset.Entry

@@ -51,26 +51,38 @@ func culprit(script []byte, message string) string {
 	return fmt.Sprintf(" (%s)", lines[number-1])
 }
 
-// Read lists one table.
-func (t *Programs) Read(ctx context.Context, table string) (Dump, error) {
-	out, err := exec.CommandContext(ctx, t.save, "-t", table).Output()
+// Read lists every table that there is, by name. One that nobody has used yet is not there, and empty.
+func (t *Programs) Read(ctx context.Context) (map[string]Dump, error) {
+	out, err := exec.CommandContext(ctx, t.save).Output()
 	if err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			return nil, fmt.Errorf("running %s -t %s: %w: %s", t.save, table, err, complaint(string(exit.Stderr)))
+			return nil, fmt.Errorf("running %s: %w: %s", t.save, err, complaint(string(exit.Stderr)))
 		}
-		return nil, fmt.Errorf("running %s -t %s: %w", t.save, table, err)
+		return nil, fmt.Errorf("running %s: %w", t.save, err)
 	}
 	return parseSave(out), nil
 }
 
-// Write gives the kernel what is pending in tables, in their order and each in one transaction. After an error a table
-// before the one that failed may have been written.
-func (t *Programs) Write(ctx context.Context, tables ...*Table) (Written, error) {
+// Write gives the kernel what is pending in tables, and the jumps that are missing, in the order of the tables and each in
+// one transaction. After an error a table before the one that failed may have been written.
+func (t *Programs) Write(ctx context.Context, missing []Jump, tables ...*Table) (Written, error) {
 	var w Written
 	var script bytes.Buffer
 	for _, table := range tables {
-		table.script(&script)
+		before := w
+		var body bytes.Buffer
+		table.script(&body)
 		w.Chains += len(table.pending)
+		for _, j := range missing {
+			if j.Table == table.name {
+				// Each goes first in its chain, so that the last of several for one chain comes first.
+				body.WriteString("-I " + j.Chain + " 1" + j.text() + "\n")
+				w.Jumps++
+			}
+		}
+		if w != before {
+			fmt.Fprintf(&script, "*%s\n%sCOMMIT\n", table.name, body.String())
+		}
 	}
 	w.Bytes = script.Len()
 	if script.Len() > 0 {
@@ -82,6 +94,11 @@ func (t *Programs) Write(ctx context.Context, tables ...*Table) (Written, error)
 		table.written()
 	}
 	return w, nil
+}
+
+// Missing are the jumps that were not among what was read.
+func Missing(jumps []Jump, tables map[string]Dump) []Jump {
+	return slices.DeleteFunc(slices.Clone(jumps), func(j Jump) bool { return slices.Contains(tables[j.Table][j.Chain], j.text()) })
 }
 
 // Written says what was done to the kernel.
@@ -111,24 +128,6 @@ type Jump struct {
 func NewJump(table, from, target, comment string, match ...string) Jump {
 	return Jump{table, from, append(match, "-m", "comment", "--comment", comment, "-j", target)}
 }
-
-// Install makes the jumps that are missing from what was read, each first in its chain, so that the last of several for
-// one chain comes first. It returns how many there were.
-func (t *Programs) Install(jumps []Jump, tables map[string]Dump) (int, error) {
-	installed := 0
-	for _, j := range jumps {
-		if tables[j.Table].has(j) {
-			continue
-		}
-		if err := t.command.Insert(j.Table, j.Chain, 1, j.Rule...); err != nil {
-			return installed, fmt.Errorf("inserting a jump to our chains into %s of table %s: %w", j.Chain, j.Table, err)
-		}
-		installed++
-	}
-	return installed, nil
-}
-
-func (d Dump) has(j Jump) bool { return slices.Contains(d[j.Chain], j.text()) }
 
 // text is the jump as iptables-save prints it.
 func (j Jump) text() string {
@@ -162,31 +161,37 @@ func Cleanup(ctx context.Context, prefix string, tables ...string) error {
 // Remove removes every jump to a chain whose name begins with a prefix, and every such chain, from tables in their
 // order.
 func (t *Programs) Remove(ctx context.Context, prefix string, tables ...string) error {
+	dumps, err := t.Read(ctx)
+	if err != nil {
+		return err
+	}
+	var script bytes.Buffer
+	var owned []*Table
 	for _, table := range tables {
-		d, err := t.Read(ctx, table)
-		if err != nil {
-			return err
-		}
-		var script bytes.Buffer
-		for chain, rules := range d {
+		var jumps bytes.Buffer
+		for chain, rules := range dumps[table] {
 			for _, rule := range rules {
 				if !strings.HasPrefix(chain, prefix) && jumpsTo(prefix, rule) {
-					script.WriteString("-D " + chain + rule + "\n")
+					jumps.WriteString("-D " + chain + rule + "\n")
 				}
 			}
 		}
+		if jumps.Len() > 0 {
+			fmt.Fprintf(&script, "*%s\n%sCOMMIT\n", table, jumps.String())
+		}
 		s := NewTable(table, prefix)
-		s.Found(d)
+		s.Found(dumps[table])
 		s.DropOthers(nil)
-		if script.Len() > 0 {
-			// In a transaction of its own: iptables-nft refuses to remove a chain that was jumped to when it began.
-			if err := t.apply(ctx, []byte("*"+table+"\n"+script.String()+"COMMIT\n")); err != nil {
-				return fmt.Errorf("removing the jumps from table %s: %w", table, err)
-			}
+		owned = append(owned, s)
+	}
+	if script.Len() > 0 {
+		// In transactions of their own: iptables-nft refuses to remove a chain that was jumped to when it began.
+		if err := t.apply(ctx, script.Bytes()); err != nil {
+			return fmt.Errorf("removing the jumps to chains %s*: %w", prefix, err)
 		}
-		if _, err := t.Write(ctx, s); err != nil {
-			return fmt.Errorf("removing the chains from table %s: %w", table, err)
-		}
+	}
+	if _, err := t.Write(ctx, nil, owned...); err != nil {
+		return fmt.Errorf("removing the chains %s*: %w", prefix, err)
 	}
 	return nil
 }

@@ -95,13 +95,9 @@ func (s *Table) DropOthers(wanted map[string]bool) {
 	}
 }
 
-// script appends what iptables-restore --noflush has to be given to write what is pending. All of it is one transaction.
+// script appends what iptables-restore --noflush has to be given to write what is pending, without the lines around it.
 // Chains are emptied first, so that a chain can be removed in the transaction that takes the last jump to it away.
 func (s *Table) script(b *bytes.Buffer) {
-	if len(s.pending) == 0 {
-		return
-	}
-	b.WriteString("*" + s.name + "\n")
 	names := slices.Sorted(maps.Keys(s.pending))
 	for _, name := range names {
 		b.WriteString(":" + name + " - [0:0]\n")
@@ -118,7 +114,6 @@ func (s *Table) script(b *bytes.Buffer) {
 			b.WriteString("-X " + name + "\n")
 		}
 	}
-	b.WriteString("COMMIT\n")
 }
 
 // written tells the table that the script went through.
@@ -138,13 +133,17 @@ func (s *Table) written() {
 // Dump is a table as iptables-save prints it: chains and their rules, each without "-A NAME".
 type Dump map[string][]string
 
-// parseSave reads what iptables-save prints of one table (iptables-save(8)). Lines that are neither chains nor rules are
-// passed over.
-func parseSave(text []byte) Dump {
+// parseSave reads what iptables-save prints (iptables-save(8)). Lines that are neither tables, chains nor rules are passed
+// over.
+func parseSave(text []byte) map[string]Dump {
+	tables := map[string]Dump{}
 	d := Dump{}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimRight(line, "\n")
 		switch {
+		case strings.HasPrefix(line, "*"):
+			d = Dump{}
+			tables[line[1:]] = d
 		case strings.HasPrefix(line, ":"):
 			name, _, _ := strings.Cut(line[1:], " ")
 			if d[name] == nil {
@@ -155,5 +154,5 @@ func parseSave(text []byte) Dump {
 			d[name] = append(d[name], " "+rule)
 		}
 	}
-	return d
+	return tables
 }

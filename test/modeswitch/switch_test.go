@@ -1,0 +1,133 @@
+package modeswitch
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/utils/ptr"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/test/traffic"
+)
+
+// crowd is connections that are held and streams of new ones, from everywhere that a node sees clients come from.
+type crowd struct {
+	held    traffic.Connections
+	streams map[string]*traffic.Stream
+}
+
+// gather opens 50 connections to hold, and 200 new ones a second.
+func gather(ctx context.Context) *crowd {
+	GinkgoHelper()
+	client, node, outside := pods["client-a"].Host, world.Node("a").Host, world.Outside()
+	c := &crowd{streams: map[string]*traffic.Stream{}}
+	for _, from := range []struct {
+		name    string
+		held    int
+		network string
+		address string
+		every   time.Duration
+	}{
+		{"a pod, to a cluster IP", 15, "tcp", clusterIP(ctx, "web", "80"), 20 * time.Millisecond},
+		{"a node, to a cluster IP", 10, "tcp", clusterIP(ctx, "web", "80"), 20 * time.Millisecond},
+		{"outside, to a node port", 10, "tcp", nodePort("b", "30080"), 20 * time.Millisecond},
+		{"outside, to a node port of local endpoints", 5, "tcp", nodePort("b", "30081"), 40 * time.Millisecond},
+		{"a pod, to a node port of local endpoints", 5, "tcp", nodePort("b", "30081"), 80 * time.Millisecond},
+		{"a node, to its node port of local endpoints", 5, "tcp", nodePort("a", "30081"), 80 * time.Millisecond},
+		{"a pod, datagrams", 0, "udp", clusterIP(ctx, "dns", "53"), 40 * time.Millisecond},
+	} {
+		host := client
+		switch from.name[:3] {
+		case "a n":
+			host = node
+		case "out":
+			host = outside
+		}
+		held, err := traffic.Hold(ctx, host, from.address, from.held)
+		Expect(err).NotTo(HaveOccurred(), from.name)
+		c.held = append(c.held, held...)
+		c.streams[from.name] = traffic.Open(ctx, host, from.network, from.address, from.every)
+	}
+	DeferCleanup(func() {
+		c.held.Close()
+		for _, s := range c.streams {
+			s.Stop()
+		}
+	})
+	return c
+}
+
+// undisturbed expects that nothing has failed since the last time.
+func (c *crowd) undisturbed(when string) {
+	GinkgoHelper()
+	Expect(c.held.Broken()).To(Succeed(), when)
+	for name, stream := range c.streams {
+		tally := stream.Take()
+		Expect(tally.Failed).To(BeZero(), "%s: %s: %s", when, name, tally)
+		GinkgoWriter.Printf("%s: %s: %s\n", when, name, tally)
+	}
+}
+
+var _ = Describe("A live node", func() {
+	It("goes from mode to mode five times without a connection that breaks or is refused", func(ctx SpecContext) {
+		c := gather(ctx)
+		for round := range 5 {
+			By("going to IPVS and back")
+			change(ctx, v1alpha1.ModeIPVS)
+			beats(c)
+			c.undisturbed("in IPVS")
+			change(ctx, v1alpha1.ModeIPTables)
+			beats(c)
+			c.undisturbed("in iptables")
+			Expect(len(c.held)).To(Equal(50), "round %d", round)
+		}
+	}, SpecTimeout(8*time.Minute))
+
+	It("says how many connections are still in the mode that it has left, until the last one ends", func(ctx SpecContext) {
+		change(ctx, v1alpha1.ModeIPVS)
+		held, err := traffic.Hold(ctx, pods["client-a"].Host, clusterIP(ctx, "web", "80"), 3)
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(held.Close)
+		change(ctx, v1alpha1.ModeIPTables)
+		draining := func() string {
+			status := statusOf(ctx, "a")
+			return fmt.Sprint(ptr.Deref(status.Draining, 0) > 0, meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionDraining))
+		}
+		Eventually(draining).Should(Equal("true true"))
+		Expect(held.Broken()).To(Succeed())
+		Expect(virtualServers(ctx, "a")).NotTo(BeEmpty())
+		held.Close()
+		// IPVS remembers a connection for two minutes after it was closed.
+		Eventually(draining).WithTimeout(4 * time.Minute).WithPolling(time.Second).Should(Equal("false false"))
+		Expect(virtualServers(ctx, "a")).To(BeEmpty())
+	}, SpecTimeout(8*time.Minute))
+})
+
+// beats waits until every held connection has been used a few times more.
+func beats(c *crowd) {
+	GinkgoHelper()
+	before := map[*traffic.Connection]int{}
+	for _, held := range c.held {
+		before[held] = held.Beats()
+	}
+	Eventually(func() bool {
+		for held, n := range before {
+			if held.Err() == nil && held.Beats() < n+3 {
+				return false
+			}
+		}
+		return true
+	}).Should(BeTrue())
+}
+
+// virtualServers is what IPVS has on a node, in the words of /proc/net/ip_vs.
+func virtualServers(ctx context.Context, node string) []string {
+	GinkgoHelper()
+	out, err := world.Node(node).Run(ctx, "cat", "/proc/net/ip_vs")
+	Expect(err).NotTo(HaveOccurred())
+	return parseServers(out)
+}
