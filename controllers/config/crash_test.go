@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
@@ -81,7 +82,7 @@ var _ = Describe("an operator that is killed", func() {
 				fate.next = next
 				return fate
 			})
-			stop := startOperatorWith(mortal)
+			stop := startOperatorWith(mortal, clock.RealClock{})
 			for dead := false; !dead; {
 				select {
 				case <-fate.dead:

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
@@ -161,7 +162,7 @@ var _ = Describe("a rollout", func() {
 	})
 
 	It("gives everything back when its config says so and is gone", func(ctx context.Context) {
-		startOperator()
+		stop := startOperator()
 		begin(ctx, func(spec *v1alpha1.ServiceProxyConfigSpec) { spec.OnRelease = v1alpha1.ReleaseCleanup })
 		Eventually(func(g Gomega) {
 			var history appsv1.ControllerRevisionList
@@ -170,7 +171,19 @@ var _ = Describe("a rollout", func() {
 				HaveKeyWithValue("serviceproxy.io/on-release", string(v1alpha1.ReleaseCleanup)))))
 		}).Should(Succeed())
 		Expect(kube.Delete(ctx, applied)).To(Succeed())
-		Eventually(func() v1alpha1.Action { return getObject(ctx, "a").Spec.Action }).
-			WithTimeout(40 * time.Second).Should(Equal(v1alpha1.ActionRelease))
+		Eventually(func() map[string]string { return getObject(ctx, "a").Annotations }).
+			Should(HaveKeyWithValue("serviceproxy.io/wanted-by", HavePrefix("/")), "no config wants it")
+		Consistently(func() v1alpha1.Action { return getObject(ctx, "a").Spec.Action }).Should(BeEmpty())
+		stop()
+		startOperatorWith(server, ahead{by: time.Minute})
+		Eventually(func() v1alpha1.Action { return getObject(ctx, "a").Spec.Action }).Should(Equal(v1alpha1.ActionRelease))
 	})
 })
+
+// ahead is a clock of a time to come.
+type ahead struct {
+	clock.RealClock
+	by time.Duration
+}
+
+func (a ahead) Now() time.Time { return a.RealClock.Now().Add(a.by) }

@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
@@ -62,7 +63,7 @@ var _ = Describe("a big cluster", Label("scale"), func() {
 			writes.next = next
 			return writes
 		})
-		stop := startOperatorWith(counted)
+		stop := startOperatorWith(counted, clock.RealClock{})
 		begin := time.Now()
 		applied := applyConfig(ctx, "default", 0, nil)
 		Eventually(conditions(ctx, "default")).WithTimeout(wait).WithPolling(200 * time.Millisecond).Should(ContainElement(readyAll))

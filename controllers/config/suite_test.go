@@ -61,11 +61,11 @@ var _ = BeforeSuite(func(ctx context.Context) {
 // startOperator runs the operator until the spec ends or stop is called, whichever is first.
 func startOperator(adjust ...func(*ctrl.Options)) (stop func()) {
 	GinkgoHelper()
-	return startOperatorWith(server, adjust...)
+	return startOperatorWith(server, clock.RealClock{}, adjust...)
 }
 
-// startOperatorWith runs the operator with another way to the API server.
-func startOperatorWith(server *rest.Config, adjust ...func(*ctrl.Options)) (stop func()) {
+// startOperatorWith runs the operator with another way to the API server, or another clock.
+func startOperatorWith(server *rest.Config, clk clock.PassiveClock, adjust ...func(*ctrl.Options)) (stop func()) {
 	GinkgoHelper()
 	options, err := config.ManagerOptions(namespace)
 	Expect(err).NotTo(HaveOccurred())
@@ -77,7 +77,7 @@ func startOperatorWith(server *rest.Config, adjust ...func(*ctrl.Options)) (stop
 	mgr, err := ctrl.NewManager(server, options)
 	Expect(err).NotTo(HaveOccurred())
 	reconciler := &config.Reconciler{
-		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder(config.FieldOwner), Clock: clock.RealClock{},
+		Client: mgr.GetClient(), Recorder: mgr.GetEventRecorder(config.FieldOwner), Clock: clk,
 		Namespace: namespace,
 	}
 	Expect(reconciler.SetupWithManager(mgr)).To(Succeed())

@@ -87,7 +87,7 @@ func (p *pool) observe(m *member, plan *Plan) {
 	case m.failure == nil:
 		p.timeOut(m, plan)
 	}
-	m.stale = m.failure != nil && m.owned && object.Annotations[v1alpha1.AnnotationRetry] != p.retry()
+	m.stale = m.verdict && m.owned && object.Annotations[v1alpha1.AnnotationRetry] != p.retry()
 }
 
 // holds finds out what a node is assigned, and whether it has anything to lose.

@@ -95,7 +95,10 @@ func Make(world World) Plan {
 		objects[world.Objects[i].Name] = &world.Objects[i]
 	}
 
-	plan := Plan{Statuses: make(map[string]v1alpha1.ServiceProxyConfigStatus, len(pools))}
+	plan := Plan{
+		Statuses:    make(map[string]v1alpha1.ServiceProxyConfigStatus, len(pools)),
+		Assignments: make([]Assignment, 0, len(world.Nodes)),
+	}
 	for _, node := range slices.SortedFunc(slices.Values(world.Nodes), byName) {
 		m := &member{node: node, object: objects[node.Name]}
 		if m.object != nil && isOrphan(m.object, node) {

@@ -48,6 +48,45 @@ func TestRevision(t *testing.T) {
 	}
 }
 
+// TestNamesOutliveReleases is about settings that another release has named in another way.
+func TestNamesOutliveReleases(t *testing.T) {
+	c, other := config("default", 0), v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPVS}
+	tests := map[string]struct {
+		known []planner.Revision
+		want  string
+	}{
+		"nothing is known": {nil, "default-fe352139b3"},
+		"the settings are": {[]planner.Revision{
+			{Name: "default-older", Config: "default", Number: 1, Settings: c.Spec.ProxySettings},
+			{Name: "default-other", Config: "default", Number: 2, Settings: other},
+		}, "default-older"},
+		"under both names": {[]planner.Revision{
+			{Name: "default-older", Config: "default", Number: 1, Settings: c.Spec.ProxySettings},
+			{Name: "default-fe352139b3", Config: "default", Number: 2, Settings: c.Spec.ProxySettings},
+		}, "default-fe352139b3"},
+		"to another config": {[]planner.Revision{
+			{Name: "edge-older", Config: "edge", Number: 1, Settings: c.Spec.ProxySettings},
+		}, "default-fe352139b3"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			object := assigned("a", "default", test.want)
+			plan := planner.Make(planner.World{
+				Configs:   []v1alpha1.ServiceProxyConfig{c},
+				Nodes:     []planner.Node{{Name: "a", Ready: true}},
+				Objects:   []v1alpha1.ServiceProxyNode{object},
+				Revisions: test.known,
+			})
+			if got := plan.Statuses["default"].UpdateRevision; got != test.want {
+				t.Errorf("the settings are named %s, want %s", got, test.want)
+			}
+			if got := plan.Assignments[0].Spec.Revision; got != test.want {
+				t.Errorf("the node gets %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
 // TestReports is about what a node's report counts for: assignment and report are of the same generation or not.
 func TestReports(t *testing.T) {
 	const revision = "default-fe352139b3"

@@ -50,8 +50,10 @@ func (p *pool) decide(plan *Plan) {
 	if p.invalid != nil {
 		return // nodes keep what they have, as it is: nobody can say what was meant
 	}
-	p.judge()
-	p.complete()
+	if p.world.Hold == "" {
+		p.judge()
+		p.complete()
+	}
 	goal, open := p.goal()
 	p.phase.goal = goal
 	p.join()
