@@ -26,7 +26,7 @@ const (
 var ErrUnavailable = errors.New("iptables is not available")
 
 // lockSeconds is how long a program waits for the lock of xtables before it gives up.
-const lockSeconds = 5
+const lockSeconds = 30
 
 // Tools are the programs of one backend, known to work on this node.
 type Tools struct {

@@ -22,7 +22,8 @@ ln -s /usr/lib/uml/modules /run/lib/modules
 printf '#!/bin/sh\nexec %s -d /run "$@"\n' "$(command -v modprobe)" >/run/modprobe
 chmod +x /run/modprobe
 echo /run/modprobe >/proc/sys/kernel/modprobe
-/run/modprobe -a ip_vs br_netfilter
+# Agents may not load modules, and only these are not loaded by the kernel itself when they are needed.
+/run/modprobe -a ip_vs br_netfilter iptable_filter iptable_mangle iptable_nat ip6table_filter ip6table_mangle ip6table_nat
 
 # iptables means iptables-nft on most machines, which has nothing to talk to here. Called by that name, the legacy program
 # refuses; by the name iptables it works.

@@ -116,6 +116,9 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 // said is what operator and agents said last.
 func said() string {
 	var all strings.Builder
+	for _, node := range []string{"a", "b"} {
+		fmt.Fprintf(&all, "--- node %s: %+v\n", node, statusOf(context.Background(), node).Conditions)
+	}
 	for _, p := range []*cluster.Process{setup.Operator(), setup.Agent("a"), setup.Agent("b")} {
 		fmt.Fprintf(&all, "--- %s\n%s\n", p.LogFile(), p.Tail(40))
 	}
