@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"runtime"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	apiruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -22,7 +19,6 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/foreignproxy"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/laststate"
@@ -37,10 +33,11 @@ type Options struct {
 	NodeName string
 	// Standalone is what to run where no operator assigns anything; nil to follow the ServiceProxyNode.
 	Standalone *Assignment
-	// HealthAddress and MetricsAddress are where to serve /healthz, /livez and /readyz, and /metrics.
+	// HealthAddress and MetricsAddress are where to serve /healthz, /livez and /readyz, and /metrics, while the Services of
+	// this node are ours to look after. Before and after that they are left to whoever does.
 	HealthAddress, MetricsAddress string
-	// ProbeAddress is one more place to serve what HealthAddress does, for a kubelet, which must not be answered by another
-	// proxy that has the port of HealthAddress; empty for none.
+	// ProbeAddress is one more place to serve what HealthAddress does, all the time, for a kubelet, which must not be
+	// answered by another proxy that has the port of HealthAddress; empty for none.
 	ProbeAddress string
 	// StateDir is the folder in which is kept what has to outlive the agent; empty for nowhere.
 	StateDir string
@@ -90,11 +87,13 @@ func Run(ctx context.Context, o Options) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	wg.Go(func() { serve(ctx, "health", o.HealthAddress, healthMux(report.health), o.Clock) })
+	onDuty := func(ctx context.Context) {
+		wg.Go(func() { serve(ctx, "health", o.HealthAddress, healthMux(report.health), o.Clock) })
+		wg.Go(func() { serve(ctx, "metrics", o.MetricsAddress, metricsMux(report), o.Clock) })
+	}
 	if o.ProbeAddress != "" {
 		wg.Go(func() { serve(ctx, "probes", o.ProbeAddress, healthMux(report.health), o.Clock) })
 	}
-	wg.Go(func() { serve(ctx, "metrics", o.MetricsAddress, metricsMux(report), o.Clock) })
 	wg.Go(func() {
 		if err := services.Run(ctx, client); err != nil {
 			cancel(err)
@@ -115,66 +114,11 @@ func Run(ctx context.Context, o Options) error {
 		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
 		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
 		prober: probe.New(o.Clock), memory: memory{folder: laststate.Folder(o.StateDir)},
+		onDuty: onDuty,
 	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
 	}
 	logger.Info("Agent stopped; its rules stay")
 	return nil
-}
-
-func healthMux(status *health.Status) *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", status.Healthz)
-	mux.HandleFunc("/livez", status.Livez)
-	mux.HandleFunc("/readyz", status.Readyz)
-	return mux
-}
-
-func metricsMux(r *reporter) *http.ServeMux {
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(r.metrics.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/healthz", r.health.Healthz)
-	mux.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) {
-		if s := r.latest(); s != nil {
-			_, _ = fmt.Fprint(w, s.status.Mode) // the client is gone
-		}
-	})
-	return mux
-}
-
-// listenRetry is how long to wait for an address that another process has, such as a proxy that is being replaced.
-const listenRetry = 5 * time.Second
-
-// serve answers until the context ends. An address that cannot be had is tried again and again: a node without a health
-// port still needs its Services.
-func serve(ctx context.Context, what, address string, handler http.Handler, clk clock.Clock) {
-	logger := klog.FromContext(ctx)
-	for {
-		err := serveOnce(ctx, address, handler)
-		if ctx.Err() != nil {
-			return
-		}
-		logger.Error(err, "Serving failed", "what", what, "address", address, "retryIn", listenRetry)
-		select {
-		case <-ctx.Done():
-			return
-		case <-clk.After(listenRetry):
-		}
-	}
-}
-
-func serveOnce(ctx context.Context, address string, handler http.Handler) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return fmt.Errorf("listening: %w", err)
-	}
-	named := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Server", foreignproxy.AgentServer)
-		handler.ServeHTTP(w, r)
-	})
-	server := &http.Server{Handler: named, ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	return fmt.Errorf("accepting connections: %w", server.Serve(listener))
 }

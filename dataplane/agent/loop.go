@@ -55,6 +55,9 @@ type loop struct {
 	// lookedAt is when another Service proxy was looked for, and cleared says that everything of ours was removed.
 	lookedAt time.Time
 	cleared  bool
+	// onDuty opens what only the proxy of the node has open, until its context ends, which offDuty does; nil while nothing is open.
+	onDuty   func(ctx context.Context)
+	offDuty  context.CancelFunc
 	state    state
 	retry    time.Duration
 	verifyAt time.Time
@@ -144,14 +147,17 @@ func (l *loop) step(ctx context.Context) outcome {
 	batch, complete := l.catalog.Take()
 	var done outcome
 	switch {
-	case assigned != nil && assigned.Release:
+	case target.Release:
 		l.compute(batch.Entries)
 		l.recomputeDue = true
-		done = l.release(ctx, assigned)
+		done = l.release(ctx, target)
+		l.setDuty(ctx, l.offDuty != nil && !l.cleared)
 	case !complete:
+		l.setDuty(ctx, true)
 		l.stepped(ctx)
 		done = outcome{next: idle}
 	default:
+		l.setDuty(ctx, true)
 		done = l.carryOut(ctx, target, &batch)
 	}
 	if assigned != nil && assigned != target && l.course != nil {

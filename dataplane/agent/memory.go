@@ -92,7 +92,7 @@ func (l *loop) resume(assigned *Assignment) *Assignment {
 		}
 		m.failed = nil
 	}
-	if assigned != nil && (l.course != nil || m.good != nil && sameSettings(m.good, assigned)) {
+	if assigned != nil && (assigned.Release || l.course != nil || m.good != nil && sameSettings(m.good, assigned)) {
 		m.good = nil
 	}
 	if m.good != nil {

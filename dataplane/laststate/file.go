@@ -67,7 +67,7 @@ func (f file) write(content any) error {
 	}
 	err = os.MkdirAll(filepath.Dir(f.path), 0o700)
 	if err == nil {
-		err = renameio.WriteFile(f.path, text, 0o600)
+		err = renameio.WriteFile(f.path, text, 0o600, renameio.WithTempDir(filepath.Dir(f.path)))
 	}
 	if err != nil {
 		return fmt.Errorf("writing what was good last: %w; %s has to be a folder that can be written to and outlives the agent, "+

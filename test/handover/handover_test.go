@@ -95,6 +95,8 @@ func (w way) giveBack(ctx context.Context, node *cluster.Node, crowd *crowd) *cl
 	rules, err := node.Run(ctx, "iptables-"+w.backend+"-save")
 	Expect(err).NotTo(HaveOccurred())
 	Expect(rules).NotTo(ContainSubstring("SPROXY"))
+	// The ports that both want are left to kube-proxy, which tries for them every five seconds.
+	Eventually(proxyMode(ctx, node)).Should(Equal(w.mode))
 	crowd.isUndisturbed(node.Name + " is released")
 	return kubeProxy
 }

@@ -2,10 +2,15 @@ package handover
 
 import (
 	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -82,4 +87,26 @@ func (w way) wrote(ctx context.Context, node *cluster.Node) bool {
 	}
 	out, err := node.Run(ctx, "iptables-"+w.backend+"-save", "-t", "nat")
 	return err == nil && strings.Contains(out, "-A KUBE-SERVICES -d 10.96.0.80/32")
+}
+
+// proxyMode asks the proxy of a node for its mode.
+func proxyMode(ctx context.Context, node *cluster.Node) func() (string, error) {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return node.Dial(ctx, network, address)
+		},
+	}}
+	return func() (string, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:10249/proxyMode", nil)
+		if err != nil {
+			return "", err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return "", err
+		}
+		mode, err := io.ReadAll(response.Body)
+		return string(mode), errors.Join(err, response.Body.Close())
+	}
 }
