@@ -43,12 +43,14 @@ type Agent struct {
 	MaxUnavailable intstr.IntOrString
 }
 
+// Capabilities returns what an agent has of the rights of root (capabilities(7)): NET_ADMIN to write rules, sets, routes,
+// virtual servers and the sysctls of the network. NET_RAW because the legacy backend of iptables talks to the kernel
+// through a raw socket (the nft backend does not, and which one a node uses is not known here). SYS_MODULE is not among
+// them: the kernel itself loads the modules of rules, of sets, and ip_vs with its schedulers when they are first asked
+// for, and its modprobe runs outside of the container.
+func Capabilities() []corev1.Capability { return []corev1.Capability{"NET_ADMIN", "NET_RAW"} }
+
 // daemonSet renders what runs the agents.
-//
-// Capabilities: NET_ADMIN to write rules, sets, routes, virtual servers and the sysctls of the network. NET_RAW because
-// the legacy backend of iptables talks to the kernel through a raw socket (the nft backend does not, and which one a node
-// uses is not known here). SYS_MODULE is not among them: the kernel itself loads the modules of rules, of sets, and ip_vs
-// with its schedulers when they are first asked for, and its modprobe runs outside of the container.
 func daemonSet(namespace string, agent Agent, owner *metav1ac.OwnerReferenceApplyConfiguration) *appsv1ac.DaemonSetApplyConfiguration {
 	selector := labels()
 	selector[labelComponent] = componentAgent
@@ -120,7 +122,7 @@ func container(image string) *corev1ac.ContainerApplyConfiguration {
 			WithPrivileged(false).
 			WithAllowPrivilegeEscalation(false).
 			WithReadOnlyRootFilesystem(true).
-			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL").WithAdd("NET_ADMIN", "NET_RAW")).
+			WithCapabilities(corev1ac.Capabilities().WithDrop("ALL").WithAdd(Capabilities()...)).
 			// Where SELinux is on, it keeps other types from the files of the node that are mounted.
 			WithSELinuxOptions(corev1ac.SELinuxOptions().WithType("spc_t").WithLevel("s0"))).
 		WithVolumeMounts(

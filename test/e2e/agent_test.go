@@ -152,13 +152,13 @@ spec:
 
 			Expect(agent.Stop(ctx)).To(Succeed())
 			Expect(rulesOf(ctx, node)).To(ContainSubstring("SPROXY-"), "an agent that stops leaves its rules")
-			_, err = node.Run(ctx, spec.Path, "cleanup")
+			_, err = node.Run(ctx, setup.AgentProgram(), "cleanup")
 			Expect(err).NotTo(HaveOccurred())
 			Expect(rulesOf(ctx, node)).To(Equal(before))
 			sets, err := node.Run(ctx, "ipset", "list", "-name")
 			Expect(err).NotTo(HaveOccurred())
 			Expect(sets).To(BeEmpty())
-			_, err = node.Run(ctx, spec.Path, "cleanup")
+			_, err = node.Run(ctx, setup.AgentProgram(), "cleanup")
 			Expect(err).NotTo(HaveOccurred(), "where nothing is left to clean up")
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -63,8 +64,9 @@ var _ = Describe("A node that cannot be programmed", func() {
 	It("for want of permission says which", func(ctx context.Context) {
 		spec, err := setup.AgentProcess(ctx, node)
 		Expect(err).NotTo(HaveOccurred())
-		spec.Args = append([]string{"--bounding-set=-net_admin,-net_raw", spec.Path}, spec.Args...)
-		spec.Path, spec.Name = "setpriv", "agent"
+		for i, arg := range spec.Args {
+			spec.Args[i] = strings.ReplaceAll(arg, ",+net_admin,+net_raw", "")
+		}
 		_, err = node.Start(spec)
 		Expect(err).NotTo(HaveOccurred())
 		isReported(ctx, "NET_ADMIN")

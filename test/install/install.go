@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	installer "github.com/serviceproxy/service-proxy-operator/controllers/install"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 )
 
@@ -104,14 +106,27 @@ func (i *Installation) AgentProcess(ctx context.Context, node *cluster.Node, env
 		return cluster.ProcessSpec{}, err
 	}
 	return cluster.ProcessSpec{
-		Path: i.program("agent"),
-		Args: []string{
-			"--kubeconfig=" + kubeconfig, "--node-name=" + node.Name, "--state-dir=" + filepath.Join(files, "service-proxy"),
-			"--probe-bind-address=127.0.0.1:10266", fmt.Sprintf("-v=%d", i.options.Verbosity),
-		},
+		Name: "agent",
+		Path: "setpriv",
+		Args: append(confinement(),
+			i.AgentProgram(), "--kubeconfig="+kubeconfig, "--node-name="+node.Name,
+			"--state-dir="+filepath.Join(files, "service-proxy"), "--probe-bind-address=127.0.0.1:10266",
+			fmt.Sprintf("-v=%d", i.options.Verbosity)),
 		Env: env,
 	}, nil
 }
+
+// confinement returns, as arguments of setpriv, what the DaemonSet leaves to an agent, apart from mounts.
+func confinement() []string {
+	capabilities := "-all"
+	for _, capability := range installer.Capabilities() {
+		capabilities += ",+" + strings.ToLower(string(capability))
+	}
+	return []string{"--bounding-set=" + capabilities, "--inh-caps=" + capabilities, "--no-new-privs"}
+}
+
+// AgentProgram is the path of the agent, for what it does besides running.
+func (i *Installation) AgentProgram() string { return i.program("agent") }
 
 // agentKubeconfig returns the kubeconfig of the agent of a node. It is made once, so that an agent can start again while
 // the API server is away, as one can with the token that a kubelet has mounted.
