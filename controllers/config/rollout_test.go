@@ -161,6 +161,35 @@ var _ = Describe("a rollout", func() {
 		Eventually(having(ctx, 60)).Should(ConsistOf("a"))
 	})
 
+	It("does not go on while the agent of another node is down", func(ctx context.Context) {
+		startOperator()
+		begin(ctx, nothing)
+		agent := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: namespace, Name: "agent-of-b",
+				Labels: map[string]string{"app.kubernetes.io/name": "service-proxy", "app.kubernetes.io/component": "agent"},
+			},
+			Spec: corev1.PodSpec{NodeName: "b", Containers: []corev1.Container{{Name: "agent", Image: "agent"}}},
+		}
+		Expect(kube.Create(ctx, agent)).To(Succeed())
+		DeferCleanup(func(ctx context.Context) { Expect(kube.Delete(ctx, agent, client.GracePeriodSeconds(0))).To(Succeed()) })
+		is := func(status corev1.ConditionStatus) {
+			agent.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: status}}
+			Expect(kube.Status().Update(ctx, agent)).To(Succeed())
+		}
+		is(corev1.ConditionFalse)
+		goesOn := time.After(time.Second) // the operator has heard of the Pod by then
+		Eventually(goesOn).Should(Receive())
+		apply(ctx, 60)
+		Eventually(func(g Gomega) {
+			g.Expect(kube.Get(ctx, client.ObjectKeyFromObject(applied), applied)).To(Succeed())
+			g.Expect(applied.Status.Conditions).To(ContainElement(HaveField("Message", ContainSubstring("node b is"))))
+		}).Should(Succeed())
+		Expect(having(ctx, 60)()).To(BeEmpty())
+		is(corev1.ConditionTrue)
+		Eventually(having(ctx, 60)).Should(ConsistOf("a"))
+	})
+
 	It("gives everything back when its config says so and is gone", func(ctx context.Context) {
 		stop := startOperator()
 		begin(ctx, func(spec *v1alpha1.ServiceProxyConfigSpec) { spec.OnRelease = v1alpha1.ReleaseCleanup })

@@ -65,15 +65,15 @@ func (p *pool) followNote() string {
 	switch {
 	case p.world.Updating != "":
 		return follow + " later: " + p.world.Updating
-	case phase.canary && len(phase.canaries) == 0:
+	case phase.canary && phase.eligible == 0:
 		return follow + " a canary node, and spec.rollout.canary selects none that could be one"
+	case phase.isStuck() && len(p.outOfOrder()) > 0:
+		return fmt.Sprintf("%s when fewer than %d are out of order, as %s", follow, phase.limit, are(p.outOfOrder()))
 	case phase.canary && phase.proven.IsZero():
 		return fmt.Sprintf("%s %s from when canary %s in sync", follow, max(p.rollout.bake, p.rollout.minReady), are(phase.canaries))
 	case phase.canary:
 		return fmt.Sprintf("%s at %s if canary %s in sync until then", follow, phase.proven.UTC().Format(time.TimeOnly+" MST"),
 			are(phase.canaries))
-	case phase.moved == 0 && len(phase.waiting) == 0:
-		return fmt.Sprintf("%s when fewer than %d are out of order, as %s", follow, phase.limit, are(p.outOfOrder()))
 	default:
 		return follow
 	}

@@ -35,11 +35,16 @@ type phase struct {
 	// zero while they are not in sync.
 	canary   bool
 	canaries []string
+	// eligible is how many nodes may be canaries.
+	eligible int
 	proven   time.Time
 	failures []v1alpha1.FailedNode
 	// rolling says that a node is on its way from one revision to another.
 	rolling bool
 }
+
+// isStuck tells whether nobody is on the way, and nobody could be sent.
+func (p *phase) isStuck() bool { return p.moved == 0 && len(p.waiting) == 0 && len(p.canaries) == 0 }
 
 // decide works out what the nodes of the pool are given now.
 func (p *pool) decide(plan *Plan) {
@@ -243,18 +248,17 @@ func (p *pool) isBaking(goal string, plan *Plan) bool {
 	}
 	now, bake := p.world.Now.Time, max(p.rollout.bake, p.rollout.minReady)
 	var due []time.Time // when a canary in sync will have been so for long enough
-	eligible := 0
 	for _, m := range p.members {
 		if !p.mayBeCanary(m, goal) {
 			continue
 		}
-		eligible++
+		p.phase.eligible++
 		if p.has(m, goal) && m.inSync {
 			due = append(due, m.since.Add(bake))
 		}
 	}
 	slices.SortFunc(due, time.Time.Compare)
-	need := max(1, min(p.rollout.canaries, eligible))
+	need := max(1, min(p.rollout.canaries, p.phase.eligible))
 	if len(due) >= need {
 		p.phase.proven = due[need-1]
 		plan.again(due[need-1], now)

@@ -143,11 +143,11 @@ func (p *pool) summary() []metav1.Condition {
 
 // reconciling returns what a rollout is busy with.
 func (p *pool) reconciling() string {
-	switch {
-	case p.phase.canary && len(p.phase.pending) > 0:
-		return v1alpha1.ReasonCanary
-	case p.phase.moved == 0 && len(p.phase.waiting) == 0:
+	switch phase := &p.phase; {
+	case phase.isStuck():
 		return v1alpha1.ReasonWaitingForNodes
+	case phase.canary && len(phase.pending) > 0:
+		return v1alpha1.ReasonCanary
 	default:
 		return v1alpha1.ReasonRollingOut
 	}

@@ -53,7 +53,7 @@ None may, which a typing error can come to. No node is changed without a canary 
     default: matched 3, overridden 0, conflicted 0, assigned 3, updated 0, ready 0, unavailable 0, failed 0; kstatus InProgress
         from default-a1fb110ca3 to default-5e2e8c4729
         Ready=False RollingOut: 0 of 3 nodes run revision default-5e2e8c4729; 3 nodes follow a canary node, and spec.rollout.canary selects none that could be one (since 12:00:30)
-        Reconciling=True Canary (since 12:00:30)
+        Reconciling=True WaitingForNodes (since 12:00:30)
 
 A selector that cannot be parsed changes nothing either.
 
