@@ -118,10 +118,11 @@ func (i *Installation) AgentProcess(ctx context.Context, node *cluster.Node, env
 
 // confinement returns, as arguments of setpriv, what the DaemonSet leaves to an agent, apart from mounts.
 func confinement() []string {
-	capabilities := "-all"
+	kept := []string{"-all"}
 	for _, capability := range installer.Capabilities() {
-		capabilities += ",+" + strings.ToLower(string(capability))
+		kept = append(kept, "+"+strings.ToLower(string(capability)))
 	}
+	capabilities := strings.Join(kept, ",")
 	return []string{"--bounding-set=" + capabilities, "--inh-caps=" + capabilities, "--no-new-privs"}
 }
 
