@@ -21,13 +21,14 @@ const (
 	bytesAtOnce = 64 << 10
 )
 
-// Conn is a netlink socket in the network namespace that it was opened in. It is not safe for concurrent use. Once a
-// context ended in the middle of a Dump it can only be closed.
+// Conn is a netlink socket in the network namespace that it was opened in. It is not safe for concurrent use.
 type Conn struct {
 	socket            *socket.Conn
 	sending, received []byte
 	sequence          uint32
-	sent              Sent
+	// unfinished says that the end of the last answer is still to be received, because a context ended before.
+	unfinished bool
+	sent       Sent
 }
 
 // Sent counts what went to the kernel.
@@ -72,6 +73,9 @@ func (c *Conn) Sent() Sent { return c.sent }
 func (c *Conn) Do(ctx context.Context, requests []Request) ([]error, error) {
 	results := make([]error, len(requests))
 	for at := 0; at < len(requests); {
+		if err := c.finish(ctx); err != nil {
+			return results[:at], err
+		}
 		n, err := c.doSome(ctx, requests[at:], results[at:])
 		if err != nil {
 			return results[:at], err
@@ -145,19 +149,23 @@ func (c *Conn) Get(ctx context.Context, r Request, visit func(kind uint16, body 
 
 // ask sends a request whose answer ends with NLMSG_DONE or NLMSG_ERROR.
 func (c *Conn) ask(ctx context.Context, r Request, visit func(kind uint16, body []byte)) (interrupted bool, err error) {
+	if err := c.finish(ctx); err != nil {
+		return false, err
+	}
 	c.sending = c.sending[:0]
 	c.append(r)
 	if err := c.send(ctx, 1); err != nil {
 		return false, err
 	}
-	for done := false; !done; {
+	c.unfinished = true
+	for c.unfinished {
 		err := c.receive(ctx, func(h header, body []byte) error {
 			if h.sequence != c.sequence {
 				return nil
 			}
 			interrupted = interrupted || h.flags&unix.NLM_F_DUMP_INTR != 0
-			if h.kind == unix.NLMSG_DONE || h.kind == unix.NLMSG_ERROR {
-				done = true
+			if h.ends() {
+				c.unfinished = false
 				return failureIn(h, body)
 			}
 			visit(h.kind, body)
@@ -168,6 +176,20 @@ func (c *Conn) ask(ctx context.Context, r Request, visit func(kind uint16, body 
 		}
 	}
 	return interrupted, nil
+}
+
+// finish receives what is left of an answer. Before that the kernel does not begin to list anything else.
+func (c *Conn) finish(ctx context.Context) error {
+	for c.unfinished {
+		err := c.receive(ctx, func(h header, _ []byte) error {
+			c.unfinished = c.unfinished && (h.sequence != c.sequence || !h.ends())
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Conn) send(ctx context.Context, n int) error {
@@ -184,6 +206,9 @@ type header struct {
 	kind, flags uint16
 	sequence    uint32
 }
+
+// ends says whether no more messages follow that answer the same request.
+func (h header) ends() bool { return h.kind == unix.NLMSG_DONE || h.kind == unix.NLMSG_ERROR }
 
 // receive waits for a datagram and has its messages taken, up to the first error.
 func (c *Conn) receive(ctx context.Context, take func(h header, body []byte) error) error {

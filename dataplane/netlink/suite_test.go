@@ -49,11 +49,14 @@ func add(addr netip.Addr) netlink.Request {
 
 func numbered(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
 
+func list() netlink.Request {
+	return netlink.Request{Type: unix.RTM_GETADDR, Body: netlink.Attributes{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}}
+}
+
 // listed is every IPv4 address there is.
 func listed(ctx context.Context, conn *netlink.Conn, visited func()) (addrs []netip.Addr, interrupted bool) {
 	GinkgoHelper()
-	body := netlink.Attributes{unix.AF_INET, 0, 0, 0, 0, 0, 0, 0}
-	interrupted, err := conn.Dump(ctx, netlink.Request{Type: unix.RTM_GETADDR, Body: body}, func(kind uint16, body []byte) {
+	interrupted, err := conn.Dump(ctx, list(), func(kind uint16, body []byte) {
 		visited()
 		Expect(kind).To(BeEquivalentTo(unix.RTM_NEWADDR))
 		netlink.Each(body[unix.SizeofIfAddrmsg:], func(kind uint16, value []byte) {
@@ -154,6 +157,27 @@ var _ = Describe("A connection", func() {
 		results, err = conn.Do(ctx, []netlink.Request{add(numbered(2))})
 		Expect(err).NotTo(HaveOccurred())
 		Expect(results).To(ConsistOf(BeNil()))
+	})
+
+	It("serves on when a context ended in the middle of a list", func(ctx context.Context) {
+		conn := open(unix.NETLINK_ROUTE)
+		requests := make([]netlink.Request, many)
+		for i := range requests {
+			requests[i] = add(numbered(i))
+		}
+		_, err := conn.Do(ctx, requests)
+		Expect(err).NotTo(HaveOccurred())
+		for _, next := range []func(){
+			func() { Expect(listed(ctx, conn, func() {})).To(HaveLen(many)) },
+			func() {
+				Expect(conn.Do(ctx, []netlink.Request{add(numbered(0))})).To(ConsistOf(MatchError(unix.EEXIST)))
+			},
+		} {
+			ended, end := context.WithCancel(ctx)
+			_, err := conn.Dump(ended, list(), func(uint16, []byte) { end() })
+			Expect(err).To(MatchError(context.Canceled))
+			next()
+		}
 	})
 
 	It("does nothing when there is nothing to do", func(ctx context.Context) {
