@@ -165,23 +165,25 @@ func (l *loop) retire(r *ipvs.Retirement) {
 	}
 }
 
-// giveUp takes a trial back that has failed too often, where there is something to return to.
-func (l *loop) giveUp(ctx context.Context, err error) {
+// giveUp takes a trial back that has failed too often, where there is something to return to, and says whether it did.
+func (l *loop) giveUp(ctx context.Context, err error) bool {
 	if l.trial == nil {
-		return
+		return false
 	}
 	reason, final := verdict(err)
 	if l.attempts++; l.attempts < attempts && !final {
-		return
+		return false
 	}
 	switch {
 	case l.course != nil:
 		l.state.rolledBack = &rollback{l.trial.assignment, refusal{reason, err.Error()}}
 		l.state.failed = nil
 		l.abandon(ctx)
+		return true
 	case l.trial.assignment != l.state.assignment:
 		l.distrust()
 	}
+	return false
 }
 
 // verdict is the reason of condition RolledBack for an error of a trial, and whether another attempt is of no use.

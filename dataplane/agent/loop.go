@@ -282,7 +282,9 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	now := l.clock.Now()
 	if l.state.failed = err; err != nil {
 		klog.FromContext(ctx).Error(err, "Writing to the kernel failed", "retryIn", l.nextRetry())
-		l.giveUp(ctx, err)
+		if l.giveUp(ctx, err) {
+			return outcome{} // at once; it is told when the node is back
+		}
 		l.stepped(ctx)
 		return outcome{next: l.backOff()}
 	}
