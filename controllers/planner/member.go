@@ -47,8 +47,11 @@ type member struct {
 	// proven says that it has been in sync for long enough to be relied on.
 	proven bool
 	// failure is what went wrong, or nil. A verdict will not change by itself: the node does not take these settings.
-	failure *v1alpha1.FailedNode
-	verdict bool
+	// While it is trying, its agent goes on until it succeeds, takes them back, or its time is over.
+	failure  *v1alpha1.FailedNode
+	reported bool // by its agent, and not for want of a report
+	verdict  bool
+	trying   bool
 	// stale says that it failed before somebody asked for another try.
 	stale bool
 	// moves is what it is given now, and empty if it keeps what it has.
@@ -79,12 +82,14 @@ func (p *pool) observe(m *member, plan *Plan) {
 		m.since = later(m.since, ready.LastTransitionTime.Time)
 	}
 	m.failure, m.verdict = failure(object)
+	m.reported = m.failure != nil
+	m.trying = m.changed && !m.updated && m.reported && !m.verdict
 	switch proven := m.since.Add(p.rollout.minReady); {
 	case m.inSync && m.changed && now.Before(proven):
 		plan.again(proven, now)
 	case m.inSync:
 		m.proven = true
-	case m.failure == nil:
+	case m.failure == nil || m.trying:
 		p.timeOut(m, plan)
 	}
 	m.stale = m.verdict && m.owned && object.Annotations[v1alpha1.AnnotationRetry] != p.retry()
@@ -126,7 +131,7 @@ func (p *pool) timeOut(m *member, plan *Plan) {
 	m.failure = &v1alpha1.FailedNode{
 		Name: m.node.Name, Reason: v1alpha1.ReasonTimedOut, Message: shorten(message, maxMessage),
 	}
-	m.verdict = true
+	m.verdict, m.trying = true, false
 }
 
 // failure returns what a node reports to have failed with, or nil, and whether that is its last word. A kernel that

@@ -211,8 +211,7 @@ func (p *pool) isStranded(m *member) bool {
 	if m.available() {
 		return false
 	}
-	reported := m.failure != nil && m.failure.Reason != v1alpha1.ReasonTimedOut
-	return reported || m.stale || m.owned && m.revision != p.current && !m.inSync
+	return m.reported || m.stale || m.owned && m.revision != p.current && !m.inSync
 }
 
 // isDelayed tells whether a node that another config had has to be selected by this one for a while first.
@@ -318,7 +317,7 @@ func (p *pool) assign(m *member, goal string, plan *Plan) {
 	switch {
 	case !has:
 		p.phase.pending = append(p.phase.pending, m.node.Name)
-	case m.node.Ready && (m.moves != "" || m.failure == nil && !m.proven):
+	case m.node.Ready && (m.moves != "" || (m.failure == nil || m.trying) && !m.proven):
 		p.phase.waiting = append(p.phase.waiting, m.node.Name)
 		p.phase.rolling = p.phase.rolling || m.changed || m.moves != "" && m.revision != ""
 	}
