@@ -47,6 +47,14 @@ func add(addr netip.Addr) netlink.Request {
 	return netlink.Request{Type: unix.RTM_NEWADDR, Flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, Body: body}
 }
 
+// wrongRoute is a request for a route to a network of 8 bits, of which others are set too.
+func wrongRoute(to netip.Addr) netlink.Request {
+	body := netlink.Attributes{unix.AF_INET, 8, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_LINK, unix.RTN_UNICAST, 0, 0, 0, 0}
+	body.Bytes(unix.RTA_DST, to.AsSlice())
+	body.Uint32(unix.RTA_OIF, loopback)
+	return netlink.Request{Type: unix.RTM_NEWROUTE, Flags: unix.NLM_F_CREATE, Body: body}
+}
+
 func numbered(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}) }
 
 func list() netlink.Request {
@@ -99,8 +107,7 @@ var _ = Describe("A connection", func() {
 		conn := open(unix.NETLINK_ROUTE)
 		requests := make([]netlink.Request, many)
 		for i := range requests {
-			requests[i] = add(numbered(i))
-			requests[i].Body[1] = 33 // bits of a prefix
+			requests[i] = wrongRoute(numbered(i + 1))
 		}
 		results, err := conn.Do(ctx, requests)
 		Expect(err).NotTo(HaveOccurred())
