@@ -25,9 +25,10 @@ type Connection struct {
 	// Reply is what the pod said at first.
 	cluster.Reply
 
-	conn net.Conn
-	stop context.CancelFunc
-	done chan struct{}
+	conn   net.Conn
+	answer time.Duration // how long one may take
+	stop   context.CancelFunc
+	done   chan struct{}
 
 	mu    sync.Mutex
 	beats int
@@ -39,9 +40,15 @@ type Connections []*Connection
 
 // Hold opens TCP connections from a host to IP:port and keeps them in use until Close, or until ctx ends.
 func Hold(ctx context.Context, from *cluster.Host, address string, n int) (Connections, error) {
+	return HoldSlowly(ctx, from, address, n, beat, beatTime)
+}
+
+// HoldSlowly is Hold with another time between two uses of a connection, and another that an answer may take, for kernels
+// on which everything takes long.
+func HoldSlowly(ctx context.Context, from *cluster.Host, address string, n int, beat, beatTime time.Duration) (Connections, error) {
 	var all Connections
 	for range n {
-		c, err := hold(ctx, from, address)
+		c, err := hold(ctx, from, address, beat, beatTime)
 		if err != nil {
 			all.Close()
 			return nil, fmt.Errorf("holding a connection to %s: %w", address, err)
@@ -51,7 +58,7 @@ func Hold(ctx context.Context, from *cluster.Host, address string, n int) (Conne
 	return all, nil
 }
 
-func hold(ctx context.Context, from *cluster.Host, address string) (*Connection, error) {
+func hold(ctx context.Context, from *cluster.Host, address string, beat, beatTime time.Duration) (*Connection, error) {
 	opening, cancel := context.WithTimeout(ctx, beatTime)
 	defer cancel()
 	conn, err := from.Dial(opening, "tcp", address)
@@ -63,12 +70,12 @@ func hold(ctx context.Context, from *cluster.Host, address string) (*Connection,
 		return nil, errors.Join(err, conn.Close())
 	}
 	ctx, stop := context.WithCancel(ctx)
-	c := &Connection{Reply: reply, conn: conn, stop: stop, done: make(chan struct{})}
-	go c.run(ctx)
+	c := &Connection{Reply: reply, conn: conn, answer: beatTime, stop: stop, done: make(chan struct{})}
+	go c.run(ctx, beat)
 	return c, nil
 }
 
-func (c *Connection) run(ctx context.Context) {
+func (c *Connection) run(ctx context.Context, beat time.Duration) {
 	defer close(c.done)
 	defer func() { _ = c.conn.Close() }()
 	ticker := time.NewTicker(beat)
@@ -94,7 +101,7 @@ func (c *Connection) run(ctx context.Context) {
 // echo sends a line, a new one each time, and reads it back.
 func (c *Connection) echo() error {
 	sent := fmt.Appendf(nil, "beat %d\n", c.beats) // only run changes beats
-	if err := c.conn.SetDeadline(time.Now().Add(beatTime)); err != nil {
+	if err := c.conn.SetDeadline(time.Now().Add(c.answer)); err != nil {
 		return err
 	}
 	if _, err := c.conn.Write(sent); err != nil {

@@ -22,6 +22,7 @@ const keptFailures = 5
 type Stream struct {
 	from             *cluster.Host
 	network, address string
+	patience         time.Duration
 	takes            chan chan Tally
 	done             chan struct{}
 	stop             context.CancelFunc
@@ -31,8 +32,13 @@ type Stream struct {
 // connection is opened every so often, but never before the one before it has succeeded or failed. It ends with Stop or
 // with ctx.
 func Open(ctx context.Context, from *cluster.Host, network, address string, every time.Duration) *Stream {
+	return OpenPatiently(ctx, from, network, address, every, patience)
+}
+
+// OpenPatiently is Open with another time that a new connection may take, for kernels on which everything takes long.
+func OpenPatiently(ctx context.Context, from *cluster.Host, network, address string, every, patience time.Duration) *Stream {
 	ctx, stop := context.WithCancel(ctx)
-	s := &Stream{from: from, network: network, address: address, takes: make(chan chan Tally), done: make(chan struct{}), stop: stop}
+	s := &Stream{from: from, network: network, address: address, patience: patience, takes: make(chan chan Tally), done: make(chan struct{}), stop: stop}
 	go s.run(ctx, every)
 	return s
 }
@@ -80,7 +86,7 @@ func (s *Stream) run(ctx context.Context, every time.Duration) {
 }
 
 func (s *Stream) ask(ctx context.Context) (cluster.Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	return s.from.Ask(ctx, s.network, s.address)
 }
