@@ -150,7 +150,7 @@ func (l *loop) clearOther(ctx context.Context) error {
 		}
 		return nil
 	}
-	retirement, err := ipvs.Retire(ctx, l.tools, l.clock)
+	retirement, err := ipvs.Retire(ctx, l.tools, l.clock, l.trial.plan.drainTimeout)
 	if err != nil {
 		return fmt.Errorf("removing what was left of mode %s: %w", v1alpha1.ModeIPVS, err)
 	}
@@ -160,9 +160,13 @@ func (l *loop) clearOther(ctx context.Context) error {
 
 // retire takes over the connections of a mode that was left.
 func (l *loop) retire(r *ipvs.Retirement) {
-	if r != nil {
-		l.retirement = r
+	if r == nil {
+		return
 	}
+	if l.retirement != nil {
+		_ = l.retirement.Close() // this one has everything that is left
+	}
+	l.retirement = r
 }
 
 // giveUp takes a trial back that has failed too often, where there is something to return to, and says whether it did.

@@ -360,13 +360,13 @@ func (l *loop) follow(ctx context.Context) (time.Duration, error) {
 	if err != nil || l.retirement == nil {
 		return next, err
 	}
-	again, err = l.stepRetirement(ctx, l.plan().drainTimeout)
+	again, err = l.stepRetirement(ctx)
 	return min(next, again), err
 }
 
 // stepRetirement removes what no connection of a mode that was left needs any more. It returns when to look again.
-func (l *loop) stepRetirement(ctx context.Context, drain time.Duration) (time.Duration, error) {
-	connections, again, err := l.retirement.Step(ctx, drain)
+func (l *loop) stepRetirement(ctx context.Context) (time.Duration, error) {
+	connections, again, err := l.retirement.Step(ctx)
 	l.state.draining = connections
 	switch {
 	case err == nil && again == 0:

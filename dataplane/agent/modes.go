@@ -79,13 +79,15 @@ func (e iptablesEngine) leave(ctx context.Context) (*ipvs.Retirement, error) {
 
 type ipvsEngine struct {
 	*ipvs.Engine
-	tools *xtables.Tools
-	clock clock.Clock
-	sent  uint64
+	tools        *xtables.Tools
+	clock        clock.Clock
+	drainTimeout time.Duration
+	sent         uint64
 }
 
 func (e *ipvsEngine) configure(p *plan) {
 	e.Configure(p.ipvs)
+	e.drainTimeout = p.drainTimeout
 	e.SetAddresses(p.addresses)
 }
 
@@ -121,7 +123,7 @@ func (e *ipvsEngine) problems() []catalog.Problem {
 }
 
 func (e *ipvsEngine) leave(ctx context.Context) (*ipvs.Retirement, error) {
-	retirement, err := ipvs.Retire(ctx, e.tools, e.clock)
+	retirement, err := ipvs.Retire(ctx, e.tools, e.clock, e.drainTimeout)
 	if err != nil {
 		return nil, err
 	}
@@ -131,11 +133,18 @@ func (e *ipvsEngine) leave(ctx context.Context) (*ipvs.Retirement, error) {
 // open makes the engine that a plan asks for. The kernel is not touched.
 func (l *loop) open(p *plan) (engine, error) {
 	if p.mode == v1alpha1.ModeIPVS {
+		if l.retirement != nil {
+			// The engine takes up what was being left.
+			if err := l.retirement.Close(); err != nil {
+				return nil, fmt.Errorf("taking mode %s up again: %w", p.mode, err)
+			}
+			l.retirement, l.state.draining = nil, 0
+		}
 		e, err := ipvs.New(l.tools, p.ipvs, l.clock)
 		if err != nil {
 			return nil, fmt.Errorf("starting mode %s: %w", p.mode, err)
 		}
-		return &ipvsEngine{Engine: e, tools: l.tools, clock: l.clock}, nil
+		return &ipvsEngine{Engine: e, tools: l.tools, clock: l.clock, drainTimeout: p.drainTimeout}, nil
 	}
 	return iptablesEngine{iptables.New(l.tools, p.iptables)}, nil
 }

@@ -16,11 +16,10 @@ import (
 
 // release removes everything of ours from the node, and waits for connections that only IPVS knows of.
 func (l *loop) release(ctx context.Context, assigned *Assignment) outcome {
-	err := l.clear(ctx)
+	err := l.clear(ctx, time.Duration(ptr.Deref(assigned.Settings.IPVS.DrainTimeoutSeconds, defaultDrainSeconds))*time.Second)
 	next := idle
 	if err == nil && l.retirement != nil {
-		drain := time.Duration(ptr.Deref(assigned.Settings.IPVS.DrainTimeoutSeconds, defaultDrainSeconds)) * time.Second
-		next, err = l.stepRetirement(ctx, drain)
+		next, err = l.stepRetirement(ctx)
 	}
 	if ctx.Err() != nil {
 		return outcome{next: idle}
@@ -37,8 +36,8 @@ func (l *loop) release(ctx context.Context, assigned *Assignment) outcome {
 	return outcome{next: next}
 }
 
-// clear removes what is ours, in every mode, but what open connections need. It does so once.
-func (l *loop) clear(ctx context.Context) error {
+// clear removes what is ours, in every mode, but what open connections need for as long as they may stay. It does so once.
+func (l *loop) clear(ctx context.Context, drain time.Duration) error {
 	if l.cleared {
 		return nil
 	}
@@ -54,7 +53,7 @@ func (l *loop) clear(ctx context.Context) error {
 	if err := iptables.Cleanup(ctx); err != nil {
 		return fmt.Errorf("removing the rules: %w", err)
 	}
-	retirement, err := ipvs.Retire(ctx, l.tools, l.clock)
+	retirement, err := ipvs.Retire(ctx, l.tools, l.clock, drain)
 	if err != nil {
 		return fmt.Errorf("leaving IPVS: %w", err)
 	}

@@ -17,20 +17,22 @@ import (
 // routes that bring packets of old ones to them.
 type Retirement struct {
 	servers *servers
+	timeout time.Duration
 }
 
 // Retire takes the mode out of the way of another that carries out the forwarding table by now, or removes what an earlier
-// agent left of it. It removes rules and sets, which only new connections need. It returns nil when nothing else is there.
-func Retire(ctx context.Context, t *xtables.Tools, clk clock.Clock) (*Retirement, error) {
+// agent left of it. It removes rules and sets, which only new connections need. Connections may stay for as long as timeout.
+// It returns nil when nothing else is there.
+func Retire(ctx context.Context, t *xtables.Tools, clk clock.Clock, timeout time.Duration) (*Retirement, error) {
 	for _, programs := range t.Families {
 		if err := programs.Remove(ctx, prefix, tables()...); err != nil {
 			return nil, err
 		}
 	}
-	return retire(ctx, clk)
+	return retire(ctx, clk, timeout)
 }
 
-func retire(ctx context.Context, clk clock.Clock) (*Retirement, error) {
+func retire(ctx context.Context, clk clock.Clock, timeout time.Duration) (*Retirement, error) {
 	if err := destroySets(); err != nil {
 		return nil, err
 	}
@@ -38,7 +40,7 @@ func retire(ctx context.Context, clk clock.Clock) (*Retirement, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Retirement{servers: newServers(kernel, clk)}
+	r := &Retirement{servers: newServers(kernel, clk), timeout: timeout}
 	err = r.servers.quiesce(ctx)
 	if _, missing := errors.AsType[*virtualserver.MissingModuleError](err); missing {
 		// A kernel without IPVS has no virtual servers.
@@ -74,26 +76,29 @@ func (s *servers) quiesce(ctx context.Context) error {
 	return first(s.kernel.Do(ctx, batch))
 }
 
+// Close ends the retirement and leaves everything as it is, for an engine that takes the mode up again.
+func (r *Retirement) Close() error { return r.servers.kernel.Close() }
+
 // Step removes what no connection needs any more, or has been needed for as long as that may be. It returns how many
-// connections are left, and when to look again; zero when nothing is left of the mode.
-func (r *Retirement) Step(ctx context.Context, timeout time.Duration) (connections int, again time.Duration, err error) {
-	connections, again, err = r.servers.drain(ctx, timeout)
+// connections are left, and when to look again; zero when nothing is left of the mode, and the retirement is over.
+func (r *Retirement) Step(ctx context.Context) (connections int, again time.Duration, err error) {
+	connections, again, err = r.servers.drain(ctx, r.timeout)
 	if err != nil || again > 0 {
 		return connections, again, err
 	}
 	if err := removeRoutes(ctx); err != nil {
 		return 0, 0, err
 	}
-	return 0, 0, r.servers.kernel.Close()
+	return 0, 0, r.Close()
 }
 
 // Cleanup removes everything that this package ever made on the node, and nothing else. Connections through it are cut.
 func Cleanup(ctx context.Context) error {
 	err := xtables.Cleanup(ctx, prefix, tables()...)
-	r, retireErr := retire(ctx, clock.RealClock{})
+	r, retireErr := retire(ctx, clock.RealClock{}, 0)
 	err = errors.Join(err, retireErr)
 	if r != nil {
-		_, _, stepErr := r.Step(ctx, 0)
+		_, _, stepErr := r.Step(ctx)
 		err = errors.Join(err, stepErr)
 	}
 	return err
