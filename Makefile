@@ -112,6 +112,7 @@ controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl
 
 .PHONY: test
 test: deps controlplane build ## Run every test of every module.
+	@$(GO) run ./test/cluster/build --kube-proxy
 	$(call say,running every test)
 	@for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
