@@ -26,25 +26,39 @@ import (
 // doomed is the way to the API server of an operator that is killed after some writes. The last of them arrives or does
 // not, and in either case the operator never hears of it.
 type doomed struct {
-	next    http.RoundTripper
 	arrives bool
 	dead    chan struct{}
 	writes  atomic.Int64 // left
 }
 
+// through returns a config whose requests go through send.
+func through(
+	to *rest.Config, send func(next http.RoundTripper, request *http.Request) (*http.Response, error),
+) *rest.Config {
+	wrapped := rest.CopyConfig(to)
+	wrapped.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(request *http.Request) (*http.Response, error) { return send(next, request) })
+	})
+	return wrapped
+}
+
+type roundTrip func(request *http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(request *http.Request) (*http.Response, error) { return f(request) }
+
 var errDead = errors.New("the operator was killed")
 
-func (d *doomed) RoundTrip(request *http.Request) (*http.Response, error) {
+func (d *doomed) send(next http.RoundTripper, request *http.Request) (*http.Response, error) {
 	if request.Method == http.MethodGet {
-		return d.next.RoundTrip(request)
+		return next.RoundTrip(request)
 	}
 	switch left := d.writes.Add(-1); {
 	case left > 0:
-		return d.next.RoundTrip(request)
+		return next.RoundTrip(request)
 	case left == 0:
 		defer close(d.dead)
 		if d.arrives {
-			if response, err := d.next.RoundTrip(request); err == nil {
+			if response, err := next.RoundTrip(request); err == nil {
 				_ = response.Body.Close()
 			}
 		}
@@ -77,12 +91,7 @@ var _ = Describe("an operator that is killed", func() {
 		for killed := 0; killed < kills; {
 			fate := &doomed{dead: make(chan struct{}), arrives: random.IntN(2) == 0}
 			fate.writes.Store(int64(1 + random.IntN(25)))
-			mortal := rest.CopyConfig(server)
-			mortal.Wrap(func(next http.RoundTripper) http.RoundTripper {
-				fate.next = next
-				return fate
-			})
-			stop := startOperatorWith(mortal, clock.RealClock{})
+			stop := startOperatorWith(through(server, fate.send), clock.RealClock{})
 			for dead := false; !dead; {
 				select {
 				case <-fate.dead:

@@ -14,7 +14,6 @@ import (
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,11 +25,10 @@ const scaleVariable = "SCALE_NODES"
 
 // counter counts the writes of an operator by their kind.
 type counter struct {
-	next         http.RoundTripper
 	nodes, other atomic.Int64
 }
 
-func (c *counter) RoundTrip(request *http.Request) (*http.Response, error) {
+func (c *counter) send(next http.RoundTripper, request *http.Request) (*http.Response, error) {
 	if request.Method != http.MethodGet {
 		var of string
 		if _, err := fmt.Sscanf(request.URL.Path, "/apis/serviceproxy.io/v1alpha1/%17s", &of); err == nil && of == "serviceproxynodes" {
@@ -39,7 +37,7 @@ func (c *counter) RoundTrip(request *http.Request) (*http.Response, error) {
 			c.other.Add(1)
 		}
 	}
-	return c.next.RoundTrip(request)
+	return next.RoundTrip(request)
 }
 
 func (c *counter) take() (nodes, other int64) { return c.nodes.Swap(0), c.other.Swap(0) }
@@ -58,12 +56,7 @@ var _ = Describe("a big cluster", Label("scale"), func() {
 		agents := startFleet(ctx, 500*time.Millisecond, 16)
 
 		writes := &counter{}
-		counted := rest.CopyConfig(server)
-		counted.Wrap(func(next http.RoundTripper) http.RoundTripper {
-			writes.next = next
-			return writes
-		})
-		stop := startOperatorWith(counted, clock.RealClock{})
+		stop := startOperatorWith(through(server, writes.send), clock.RealClock{})
 		begin := time.Now()
 		applied := applyConfig(ctx, "default", 0, nil)
 		Eventually(conditions(ctx, "default")).WithTimeout(wait).WithPolling(200 * time.Millisecond).Should(ContainElement(readyAll))
