@@ -111,6 +111,46 @@ var _ = Describe("A live node", func() {
 	}, SpecTimeout(8*time.Minute))
 })
 
+// Last, because it takes the agent of node b away.
+var _ = Describe("A node in mode IPVS", Ordered, func() {
+	It("has nothing of ours after a cleanup, and everything of others", func(ctx SpecContext) {
+		b := world.Node("b")
+		foreign := [][]string{
+			{"iptables-legacy", "-t", "mangle", "-N", "FOREIGN"},
+			{"iptables-legacy", "-t", "mangle", "-A", "INPUT", "-j", "FOREIGN"},
+			{"ipset", "create", "FOREIGN", "hash:ip"},
+			{"ip", "route", "add", "local", "172.29.0.0/16", "dev", "lo"},
+		}
+		for _, command := range foreign {
+			_, err := b.Run(ctx, command[0], command[1:]...)
+			Expect(err).NotTo(HaveOccurred())
+		}
+		change(ctx, v1alpha1.ModeIPVS)
+		Expect(leftovers(ctx, b)).NotTo(BeEmpty())
+		Expect(setup.Agent("b").Stop(ctx)).To(Succeed())
+		_, err := b.Run(ctx, root+"/bin/agent", "cleanup")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(leftovers(ctx, b)).To(BeEmpty())
+		Expect(virtualServers(ctx, "b")).To(BeEmpty())
+		for _, kept := range [][]string{
+			{"iptables-legacy", "-t", "mangle", "-C", "INPUT", "-j", "FOREIGN"}, {"ipset", "list", "FOREIGN"},
+			{"sh", "-c", "ip route show table local | grep 172.29.0.0/16"},
+		} {
+			_, err := b.Run(ctx, kept[0], kept[1:]...)
+			Expect(err).NotTo(HaveOccurred(), "%v", kept)
+		}
+	}, SpecTimeout(3*time.Minute))
+})
+
+// leftovers are the rules, sets and routes of ours on a node.
+func leftovers(ctx context.Context, node *cluster.Node) string {
+	GinkgoHelper()
+	out, err := node.Run(ctx, "sh", "-c", "{ iptables-legacy-save; ip6tables-legacy-save; ipset list -n; } | grep SPROXY; "+
+		"ip route show table local proto 211; ip -6 route show table local proto 211; true")
+	Expect(err).NotTo(HaveOccurred())
+	return out
+}
+
 // beats waits until every held connection has been used a few times more.
 func beats(c *crowd) {
 	GinkgoHelper()
