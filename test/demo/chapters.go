@@ -33,7 +33,7 @@ func (d *demo) clusterComesUp(ctx context.Context) error {
 		"etcd, kube-apiserver and kube-controller-manager are the real ones. Nodes, pods and a client outside are network\n"+
 			"namespaces, so that every packet below goes through this machine's kernel.")
 	d.expect(true, "the cluster is up", "nodes %s, IPv4 and IPv6, after %.1f s",
-		strings.Join(scene.Nodes(), ", "), time.Since(d.start).Seconds())
+		strings.Join(scene.Nodes(), ", "), time.Since(d.Start).Seconds())
 
 	start := time.Now()
 	if _, err := install.Start(ctx, d.cluster, install.Options{Root: "."}); err != nil {
@@ -44,10 +44,22 @@ func (d *demo) clusterComesUp(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) nobodyProgramsServices(ctx context.Context) (err error) {
+func (d *demo) nobodyProgramsServices(ctx context.Context) error {
 	d.chapter("Three Services, and nobody who programs them",
 		"web and shop stand for the same four pods, web-1 and web-2 on node a, web-3 and web-4 on node b. shop also has port\n"+
 			nodePort+" on every node. dns answers datagrams. A pod called client, on node a, will talk to them.")
+	if err := d.setTheScene(ctx); err != nil {
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	_, err := d.pods["client"].Ask(short, "tcp", d.web.IPv4)
+	d.expect(err != nil, "nobody answers at "+d.web.IPv4+" yet", "%v", err)
+	return nil
+}
+
+// setTheScene runs the pods, applies the Services, and notes where they listen.
+func (d *demo) setTheScene(ctx context.Context) (err error) {
 	if d.pods, err = scene.RunPods(ctx, d.cluster); err != nil {
 		return err
 	}
@@ -69,10 +81,6 @@ func (d *demo) nobodyProgramsServices(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
-	defer cancel()
-	_, err = d.pods["client"].Ask(short, "tcp", d.web.IPv4)
-	d.expect(err != nil, "nobody answers at "+d.web.IPv4+" yet", "%v", err)
 	return nil
 }
 

@@ -8,15 +8,24 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/test/traffic"
 )
 
-// crowd is everybody who talks to web and shop while pods leave.
+// crowd is everybody who talks to web and shop while something happens to them.
 type crowd struct {
 	streams []*traffic.Stream
 	held    traffic.Connections
 }
 
-// gather starts streams of new connections from a pod, a node and outside, and holds some open.
-func (d *demo) gather(ctx context.Context) (*crowd, error) {
-	const every = 5 * time.Millisecond
+// pace is how busy a crowd is: how often a stream opens a connection and a held one is used, and how long an answer to
+// either may take.
+type pace struct{ every, beat, patience time.Duration }
+
+// swift is the pace on the kernel of this machine. An answer may take less than the second after which TCP sends a lost
+// SYN again (RFC 6298): one lost packet is a failure.
+func swift() pace {
+	return pace{every: 5 * time.Millisecond, beat: 50 * time.Millisecond, patience: 900 * time.Millisecond}
+}
+
+// gather starts five streams of new connections from a pod, a node and outside, and holds 24 connections open.
+func (d *demo) gather(ctx context.Context, p pace) (*crowd, error) {
 	client, outside := d.pods["client"].Host, d.cluster.Outside()
 	a, b := d.cluster.Node("a"), d.cluster.Node("b")
 	crowd := &crowd{}
@@ -27,17 +36,31 @@ func (d *demo) gather(ctx context.Context) (*crowd, error) {
 		{from: outside, address: at(a.IPv4)},
 		{from: outside, address: at(b.IPv6)},
 	} {
-		crowd.streams = append(crowd.streams, traffic.Open(ctx, v.from, "tcp", v.address, every))
+		crowd.streams = append(crowd.streams, traffic.OpenPatiently(ctx, v.from, "tcp", v.address, p.every, p.patience))
 	}
-	for _, v := range []visit{{from: client, address: d.web.IPv4}, {from: outside, address: at(a.IPv4)}} {
-		held, err := traffic.Hold(ctx, v.from, v.address, 12)
-		if err != nil {
-			crowd.leave()
-			return nil, err
-		}
-		crowd.held = append(crowd.held, held...)
+	var err error
+	if crowd.held, err = d.hold(ctx, p); err != nil {
+		crowd.leave()
+		return nil, err
 	}
 	return crowd, nil
+}
+
+// hold opens 24 connections and keeps them in use, half of them from a pod, half from outside.
+func (d *demo) hold(ctx context.Context, p pace) (traffic.Connections, error) {
+	var all traffic.Connections
+	for _, v := range []visit{
+		{from: d.pods["client"].Host, address: d.web.IPv4},
+		{from: d.cluster.Outside(), address: at(d.cluster.Node("a").IPv4)},
+	} {
+		held, err := traffic.HoldSlowly(ctx, v.from, v.address, 12, p.beat, p.patience)
+		if err != nil {
+			all.Close()
+			return nil, err
+		}
+		all = append(all, held...)
+	}
+	return all, nil
 }
 
 // take returns what became of all new connections since the last take.
@@ -60,7 +83,7 @@ func (d *demo) podLeaves(ctx context.Context) error {
 	d.chapter("A pod leaves, while everybody goes on",
 		"Five streams of new connections run all the time, and 24 connections are held open. kubectl delete asks web-4 to\n"+
 			"end: it goes on serving for its grace period, here one second, and nobody new is to be sent to it.")
-	crowd, err := d.gather(ctx)
+	crowd, err := d.gather(ctx, swift())
 	if err != nil {
 		return err
 	}
@@ -94,7 +117,7 @@ func (d *demo) podCrashes(ctx context.Context) error {
 		"web-3 goes without a word. Who is sent to it before the nodes have followed is lost, with any proxy; nobody after\n"+
 			"that, and no connection to the pods that live on. (Lost connections are then deleted from conntrack on the nodes:\n"+
 			"a new one with the source port of a lost one would follow it for up to two minutes.)")
-	crowd, err := d.gather(ctx)
+	crowd, err := d.gather(ctx, swift())
 	if err != nil {
 		return err
 	}
