@@ -14,7 +14,6 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -76,10 +75,15 @@ func command() *cobra.Command {
 					return err
 				}
 			}
-			group, ctx := errgroup.WithContext(ctx)
-			group.Go(func() error { return servers.Follow(ctx) })
-			group.Go(func() error { return agent.Run(ctx, options) })
-			return group.Wait()
+			ctx, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			// Not waited for: see agent.Run.
+			go func() {
+				if err := servers.Follow(ctx); err != nil {
+					cancel(err)
+				}
+			}()
+			return agent.Run(ctx, options)
 		},
 	}
 	flags := cmd.Flags()

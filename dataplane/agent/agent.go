@@ -94,15 +94,17 @@ func Run(ctx context.Context, o Options) error {
 	if o.ProbeAddress != "" {
 		wg.Go(func() { serve(ctx, "probes", o.ProbeAddress, healthMux(report.health), o.Clock) })
 	}
-	wg.Go(func() {
+	// Watches are not waited for. While the API server is away, a reflector sees only when its next attempt is due that it has
+	// to end (watchList in client-go's tools/cache/reflector.go), and it holds nothing that anybody would miss.
+	go func() {
 		if err := services.Run(ctx, client); err != nil {
 			cancel(err)
 		}
-	})
+	}()
 	if o.Standalone != nil {
 		assignments.set(o.Standalone)
 	} else {
-		wg.Go(func() { assignments.follow(ctx, nodes, o.NodeName) })
+		go assignments.follow(ctx, nodes, o.NodeName)
 		wg.Go(func() { report.writeStatus(ctx, nodes, o.NodeName) })
 	}
 	logger.Info("Agent started", "node", o.NodeName, "version", o.Version, "standalone", o.Standalone != nil)

@@ -283,7 +283,8 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	if l.state.failed = err; err != nil {
 		klog.FromContext(ctx).Error(err, "Writing to the kernel failed", "retryIn", l.nextRetry())
 		if l.giveUp(ctx, err) {
-			return outcome{} // at once; it is told when the node is back
+			l.memory.keep(ctx, &l.state) // first, should this be the end: they are not to be tried again
+			return outcome{}             // at once; it is told when the node is back
 		}
 		l.stepped(ctx)
 		return outcome{next: l.backOff()}

@@ -94,7 +94,7 @@ var _ = Describe("The life of one bad change", Ordered, func() {
 		Consistently(rules(ctx, trying)).WithTimeout(quiet).Should(And(ContainSubstring("SPROXY"), Not(ContainSubstring(firewallMark))))
 
 		Expect(world.StartAPIServer(ctx)).To(Succeed())
-		Eventually(nodeIs(ctx, trying, v1alpha1.ConditionRolledBack)).Should(HavePrefix("True/" + v1alpha1.ReasonProbeFailed))
+		Eventually(nodeIs(ctx, trying, v1alpha1.ConditionRolledBack)).WithTimeout(time.Minute).Should(HavePrefix("True/" + v1alpha1.ReasonProbeFailed))
 		Consistently(rules(ctx, trying)).WithTimeout(quiet).Should(Not(ContainSubstring(firewallMark)))
 		reaches(ctx, trying)
 	})
