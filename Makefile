@@ -124,6 +124,7 @@ bench: deps controlplane ## Run every benchmark; those of rules and packets besi
 	$(call say,running every benchmark)
 	@$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
 	@$(GO) test -run '^$$' -bench . -timeout $(TEST_TIMEOUT) ./test/bench
+	@$(GO) test -run '^$$' -bench . -benchtime 1x -timeout $(TEST_TIMEOUT) ./test/bench/ipvs
 	$(call say,rolling a change out to 5000 nodes)
 	@SCALE_NODES=5000 $(GO) test -timeout $(TEST_TIMEOUT) -v ./controllers/config -ginkgo.label-filter=scale -ginkgo.v \
 		-ginkgo.no-color | grep -E '^ +([0-9]+%? |all of it|idle|memory)|^(ok|FAIL)'

@@ -1,0 +1,117 @@
+package ipvs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/serviceproxy/service-proxy-operator/test/churn"
+	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+)
+
+// What is measured.
+const (
+	oneChange = "one endpoint replaced"
+	firstSync = "first sync"
+)
+
+// BenchmarkBesideKubeProxy puts the engine and the real kube-proxy in ipvs mode, on two nodes, in front of the same
+// Services, by how many there are.
+func BenchmarkBesideKubeProxy(b *testing.B) {
+	c, err := cluster.Join(b.Context(), cluster.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			b.Error(err)
+		}
+	})
+	created := 0
+	for _, services := range []int{100, 1_000, 10_000} {
+		b.Run(fmt.Sprint(services), func(b *testing.B) {
+			create(b, c, created, services)
+			created = services
+			r := results{}
+			oursAlone(b, c, services, r)
+			changes(b, c, services, r)
+			r.report(b)
+		})
+	}
+}
+
+// oursAlone counts and times what it takes the engine to get from nothing to all Services.
+func oursAlone(b *testing.B, c *cluster.Cluster, services int, r results) {
+	b.Helper()
+	withNode(b, c, func(node *cluster.Node) {
+		r.add(ours, firstSync, "ms", milliseconds(newEngine(b, node).fill(b, services)))
+	})
+	withNode(b, c, func(node *cluster.Node) {
+		e := newEngine(b, node)
+		r.count(ours, firstSync, traced(b, os.Getpid(), func() { e.fill(b, services) }))
+	})
+}
+
+// changes replaces an endpoint again and again, on both sides in turn.
+func changes(b *testing.B, c *cluster.Cluster, services int, r results) {
+	b.Helper()
+	withNode(b, c, func(mine *cluster.Node) {
+		e := newEngine(b, mine)
+		e.fill(b, services)
+		withNode(b, c, func(node *cluster.Node) {
+			k := filledKubeProxy(b, c, node, services)
+			defer k.Kill()
+			i, generation := services/2, 0
+			for b.Loop() {
+				generation++
+				r.add(ours, oneChange, "ms", milliseconds(e.change(b, i, generation)))
+				expect(b, mine, i, generation)
+				r.add(kubeProxys, oneChange, "ms", milliseconds(k.change(b, i, generation)))
+			}
+			generation++
+			r.count(ours, oneChange, traced(b, os.Getpid(), func() { e.change(b, i, generation) }))
+			r.count(kubeProxys, oneChange, traced(b, k.Pid(), func() { k.change(b, i, generation) }))
+			if err := c.Client().Update(b.Context(), object(i, 0)); err != nil {
+				b.Fatal(err)
+			}
+		})
+	})
+}
+
+// filledKubeProxy is a kube-proxy that has synced. Its set of cluster IPs was filled before: it would start a program for
+// each of them, which takes minutes where IPVS is in user-mode Linux. So its first sync is not measured.
+func filledKubeProxy(b *testing.B, c *cluster.Cluster, node *cluster.Node, services int) *kubeProxy {
+	b.Helper()
+	var set strings.Builder
+	set.WriteString("create KUBE-CLUSTER-IP hash:ip,port family inet hashsize 1024 maxelem 65536\n")
+	for i := range services {
+		fmt.Fprintf(&set, "add KUBE-CLUSTER-IP %s,tcp:%d\n", clusterIP(i), churn.Port)
+	}
+	if _, err := node.RunInput(b.Context(), set.String(), "ipset", "restore"); err != nil {
+		b.Fatal(err)
+	}
+	k := startKubeProxy(b, c, node)
+	k.synced(b, services)
+	return k
+}
+
+// withNode runs f with a node that is new, and goes afterwards.
+func withNode(b *testing.B, c *cluster.Cluster, f func(*cluster.Node)) {
+	b.Helper()
+	name := fmt.Sprintf("node-%d", time.Now().UnixNano())
+	node, err := c.AddNode(b.Context(), name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := c.RemoveNode(context.WithoutCancel(b.Context()), name); err != nil {
+			b.Error(err)
+		}
+	}()
+	f(node)
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1e3 }
