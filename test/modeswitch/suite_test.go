@@ -172,9 +172,15 @@ func ready(ctx context.Context, mode v1alpha1.Mode) {
 // change takes the pool to a mode.
 func change(ctx context.Context, mode v1alpha1.Mode) {
 	GinkgoHelper()
-	config := &v1alpha1.ServiceProxyConfig{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
-	Expect(world.Client().Patch(ctx, config, client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"spec":{"mode":%q}}`, mode)))).To(Succeed())
+	patch(ctx, fmt.Sprintf(`{"spec":{"mode":%q}}`, mode))
 	ready(ctx, mode)
+}
+
+// patch changes the config, as kubectl patch --type=merge does.
+func patch(ctx context.Context, text string) {
+	GinkgoHelper()
+	config := &v1alpha1.ServiceProxyConfig{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	Expect(world.Client().Patch(ctx, config, client.RawPatch(types.MergePatchType, []byte(text)))).To(Succeed())
 }
 
 // clusterIP is where a Service answers, in IPv4.

@@ -91,12 +91,14 @@ var _ = Describe("A live node", func() {
 		}
 	}, SpecTimeout(8*time.Minute))
 
-	It("says how many connections are still in the mode that it has left, until the last one ends", func(ctx SpecContext) {
-		change(ctx, v1alpha1.ModeIPVS)
-		held, err := traffic.Hold(ctx, pods["client-a"].Host, clusterIP(ctx, "web", "80"), 3)
+	It("says how many connections are still in the mode that it has left, until the last one ends or their time is over", func(ctx SpecContext) {
+		patch(ctx, `{"spec":{"mode":"IPVS","ipvs":{"drainTimeoutSeconds":15}}}`)
+		ready(ctx, v1alpha1.ModeIPVS)
+		held, err := traffic.HoldSlowly(ctx, pods["client-a"].Host, clusterIP(ctx, "web", "80"), 3, beat, patience)
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(held.Close)
-		change(ctx, v1alpha1.ModeIPTables)
+		patch(ctx, `{"spec":{"mode":"iptables","ipvs":null}}`)
+		ready(ctx, v1alpha1.ModeIPTables)
 		draining := func() string {
 			status := statusOf(ctx, "a")
 			return fmt.Sprint(ptr.Deref(status.Draining, 0) > 0, meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionDraining))
@@ -104,11 +106,9 @@ var _ = Describe("A live node", func() {
 		Eventually(draining).Should(Equal("true true"))
 		Expect(held.Broken()).To(Succeed())
 		Expect(virtualServers(ctx, "a")).NotTo(BeEmpty())
-		held.Close()
-		// IPVS remembers a connection for two minutes after it was closed.
-		Eventually(draining).WithTimeout(4 * time.Minute).WithPolling(time.Second).Should(Equal("false false"))
+		Eventually(draining).WithTimeout(time.Minute).Should(Equal("false false"))
 		Expect(virtualServers(ctx, "a")).To(BeEmpty())
-	}, SpecTimeout(8*time.Minute))
+	}, SpecTimeout(4*time.Minute))
 })
 
 // Last, because it takes the agent of node b away.
