@@ -87,7 +87,7 @@ var _ = Describe("A live node", func() {
 			change(ctx, v1alpha1.ModeIPTables)
 			beats(c)
 			c.undisturbed("in iptables")
-			Expect(len(c.held)).To(Equal(50), "round %d", round)
+			Expect(c.held).To(HaveLen(50), "round %d", round)
 		}
 	}, SpecTimeout(8*time.Minute))
 
