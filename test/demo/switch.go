@@ -4,16 +4,15 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
 	"github.com/serviceproxy/service-proxy-operator/test/traffic"
@@ -116,7 +115,7 @@ func (d *demo) switchTo(ctx context.Context, mode v1alpha1.Mode, crowd *crowd) e
 	if err != nil {
 		return err
 	}
-	d.table(slices.Concat([][]string{{"node", "", "rules", "virtual servers"}}, before, after))
+	d.table(slices.Concat([][]string{{"node", "", "rules", "virtual servers", "their connections"}}, before, after))
 	return d.shell(ctx, d.cluster.Kubectl, "get", "spn", "-o", "wide")
 }
 
@@ -147,8 +146,8 @@ func (d *demo) expectUnbroken(what string, held traffic.Connections) {
 	d.expect(err == nil, what, "%d held, each used %d times or more%s", len(held), least, failure(err))
 }
 
-// holdings are rows of a table: a node, when, its rules as it reports them, and its virtual servers as the kernel lists
-// them.
+// holdings are rows of a table: a node, when, its rules as it reports them, its virtual servers and their connections, those
+// included that have just ended, as the kernel lists them.
 func (d *demo) holdings(ctx context.Context, when string) ([][]string, error) {
 	var rows [][]string
 	for _, node := range d.cluster.Nodes() {
@@ -160,11 +159,11 @@ func (d *demo) holdings(ctx context.Context, when string) ([][]string, error) {
 		if sync := object.Status.Sync; sync != nil && sync.Rules != nil {
 			rules = strconv.Itoa(int(*sync.Rules))
 		}
-		servers, err := virtualServers(node)
+		servers, connections, err := virtualServers(ctx, node)
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, []string{node.Name, when, rules, strconv.Itoa(servers)})
+		rows = append(rows, []string{node.Name, when, rules, strconv.Itoa(servers), strconv.Itoa(connections)})
 	}
 	return rows, nil
 }
@@ -177,21 +176,27 @@ func (d *demo) nodeObject(ctx context.Context, name string) (*v1alpha1.ServicePr
 	return &object, nil
 }
 
-// virtualServers counts those that the kernel lists for a node.
-func virtualServers(node *cluster.Node) (count int, err error) {
+// virtualServers counts those of a node, and their connections, as its kernel lists them.
+func virtualServers(ctx context.Context, node *cluster.Node) (servers, connections int, err error) {
 	err = node.Do(func() error {
-		table, err := os.ReadFile("/proc/thread-self/net/ip_vs")
-		for line := range strings.Lines(string(table)) {
-			if strings.HasPrefix(line, "TCP ") || strings.HasPrefix(line, "UDP ") {
-				count++
+		kernel, err := virtualserver.Open()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = kernel.Close() }()
+		states, err := kernel.List(ctx)
+		for _, server := range states {
+			servers++
+			for _, backend := range server.Real {
+				connections += int(backend.Active + backend.Inactive)
 			}
 		}
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("listing the virtual servers of node %s: %w", node.Name, err)
+		return 0, 0, fmt.Errorf("node %s: %w", node.Name, err)
 	}
-	return count, nil
+	return servers, connections, nil
 }
 
 // expectDraining expects that node a says how many connections are left in the mode that it has left.
