@@ -2,6 +2,7 @@ package modeswitch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/traffic"
 )
@@ -168,10 +170,19 @@ func beats(c *crowd) {
 	}).Should(BeTrue())
 }
 
-// virtualServers is what IPVS has on a node, in the words of /proc/net/ip_vs.
-func virtualServers(ctx context.Context, node string) []string {
+// virtualServers are those that IPVS has on a node. /proc/net/ip_vs is no help: it loses its place where several network
+// namespaces have some.
+func virtualServers(ctx context.Context, node string) []virtualserver.State {
 	GinkgoHelper()
-	out, err := world.Node(node).Run(ctx, "cat", "/proc/net/ip_vs")
-	Expect(err).NotTo(HaveOccurred())
-	return parseServers(out)
+	var servers []virtualserver.State
+	Expect(world.Node(node).Do(func() (err error) {
+		kernel, err := virtualserver.Open()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, kernel.Close()) }()
+		servers, err = kernel.List(ctx)
+		return err
+	})).To(Succeed())
+	return servers
 }
