@@ -15,8 +15,6 @@ type claims struct {
 	servers []serverClaim
 	entries []entryClaim
 	routes  []routes.Route
-	// holes are addresses within the networks of cluster IPs that are not to be local.
-	holes []netip.Addr
 	// left are the addresses that get nothing, and why.
 	left []string
 }
@@ -77,7 +75,7 @@ func (l *place) leaveAlone(c *claims, addr netip.Addr) {
 		return
 	}
 	c.entries = append(c.entries, entryClaim{setIgnored, ipset.Entry{Addr: addr}})
-	c.holes = append(c.holes, addr)
+	c.routes = append(c.routes, routes.Route{Prefix: netip.PrefixFrom(addr, addr.BitLen()), Type: routes.Throw})
 }
 
 // route makes an address local that is not: packets to others never get to where IPVS looks at them.

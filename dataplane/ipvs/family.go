@@ -3,9 +3,7 @@ package ipvs
 import (
 	"context"
 	"errors"
-	"maps"
 	"net/netip"
-	"slices"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
@@ -28,7 +26,6 @@ type family struct {
 	tables  map[string]*xtables.Table
 	entries [kinds]*ledger[ipset.Entry, mark]
 	routes  *ledger[netip.Prefix, routes.Route]
-	holes   *ledger[netip.Addr, struct{}]
 }
 
 // mark is what the entry of a set gives a packet.
@@ -42,7 +39,6 @@ func newFamily(programs *xtables.Programs, settings *Settings) *family {
 		left:   map[forwarding.PortID][]string{},
 		tables: map[string]*xtables.Table{},
 		routes: newLedger[netip.Prefix, routes.Route](),
-		holes:  newLedger[netip.Addr, struct{}](),
 	}
 	for _, name := range tables() {
 		f.tables[name] = xtables.NewTable(name, prefix)
@@ -92,9 +88,6 @@ func (f *family) claim(p *forwarding.ServicePort, s *servers) {
 	for _, r := range c.routes {
 		f.routes.claim(r.Prefix, r)
 	}
-	for _, addr := range c.holes {
-		f.holes.claim(addr, struct{}{})
-	}
 	if len(c.left) > 0 {
 		f.left[p.ID] = c.left
 	}
@@ -111,9 +104,6 @@ func (f *family) retract(p *forwarding.ServicePort, s *servers) {
 	}
 	for _, r := range c.routes {
 		f.routes.retract(r.Prefix)
-	}
-	for _, addr := range c.holes {
-		f.holes.retract(addr)
 	}
 	delete(f.left, p.ID)
 }
@@ -142,7 +132,6 @@ func (f *family) renderAll(own []netip.Addr, s *servers) {
 		l.retractAll()
 	}
 	f.routes.retractAll()
-	f.holes.retractAll()
 	clear(f.left)
 	for _, p := range f.ports {
 		f.claim(p, s)
@@ -219,7 +208,7 @@ func (f *family) write(ctx context.Context, sets *ipset.Kernel) (w Written, err 
 			return w, err
 		}
 	}
-	if f.routesDue || len(f.routes.touched) > 0 || len(f.holes.touched) > 0 {
+	if f.routesDue || len(f.routes.touched) > 0 {
 		if w.Routes, err = f.writeRoutes(ctx); err != nil {
 			return w, err
 		}
@@ -239,9 +228,7 @@ func (f *family) writeRoutes(ctx context.Context) (int, error) {
 		wanted = append(wanted, w.value)
 	}
 	for _, cidr := range xtables.OfFamily(f.place.settings.ServiceCIDRs, f.place.ipv6) {
-		for _, part := range without(cidr, slices.Collect(maps.Keys(f.holes.want))) {
-			wanted = append(wanted, f.place.localRoute(part))
-		}
+		wanted = append(wanted, f.place.localRoute(cidr))
 	}
 	written, err := routes.Sync(ctx, f.place.ipv6, wanted)
 	f.taken = nil
@@ -252,27 +239,8 @@ func (f *family) writeRoutes(ctx context.Context) (int, error) {
 		f.taken = append(f.taken, failure.Error())
 	}
 	f.routes.settled()
-	f.holes.settled()
 	f.routesDue = false
 	return written, nil
-}
-
-// without is a network without some of its addresses. A route that throws packets for them to the next table does not do:
-// Linux keeps the tables local and main in one as long as a node has no rules of its own, and then finds nothing
-// (fib_lookup in include/net/ip_fib.h).
-func without(network netip.Prefix, holes []netip.Addr) []netip.Prefix {
-	inside := slices.DeleteFunc(slices.Clone(holes), func(a netip.Addr) bool { return !network.Contains(a) })
-	if len(inside) == 0 {
-		return []netip.Prefix{network}
-	}
-	if network.IsSingleIP() {
-		return nil
-	}
-	lower := netip.PrefixFrom(network.Addr(), network.Bits()+1)
-	raw := network.Addr().AsSlice()
-	raw[network.Bits()/8] |= 0x80 >> (network.Bits() % 8)
-	upper, _ := netip.AddrFromSlice(raw)
-	return append(without(lower, inside), without(netip.PrefixFrom(upper, lower.Bits()), inside)...)
 }
 
 // failures are the errors that one error joins.
