@@ -105,6 +105,17 @@ var _ = Describe("An engine", func() {
 		Expect(serversOfIPv4(ctx)).To(ConsistOf("tcp 172.30.0.41:80 rr 10.180.0.1:80*1"))
 	})
 
+	It("makes the networks of cluster IPs local, and follows them", func(ctx context.Context) {
+		n := newNode(ctx)
+		e := n.start()
+		apply(ctx, e, nil)
+		Expect(held(ctx)).To(ContainSubstring("172.30.0.0/16 src 192.168.0.2"))
+		n.settings.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("172.31.0.0/16")}
+		e.Configure(n.settings)
+		apply(ctx, e, nil)
+		Expect(held(ctx)).To(And(ContainSubstring("172.31.0.0/16 src 192.168.0.2"), Not(ContainSubstring("172.30.0.0/16"))))
+	})
+
 	It("leaves a virtual server of somebody else alone, and says so", func(ctx context.Context) {
 		n := newNode(ctx)
 		foreign := newForeign(ctx)

@@ -132,6 +132,7 @@ func (f *family) renderAll(own []netip.Addr, s *servers) {
 		l.retractAll()
 	}
 	f.routes.retractAll()
+	f.routesDue = true // also those of the networks of cluster IPs, which no Service port asks for
 	clear(f.left)
 	for _, p := range f.ports {
 		f.claim(p, s)
