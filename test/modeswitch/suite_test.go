@@ -85,7 +85,8 @@ spec:
 
 var _ = BeforeSuite(func(ctx SpecContext) {
 	ctrllog.SetLogger(GinkgoLogr)
-	SetDefaultEventuallyTimeout(30 * time.Second)
+	// Where IPVS may run, starting a program takes long, and an agent starts dozens before it is ready.
+	SetDefaultEventuallyTimeout(3 * time.Minute)
 	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	var err error
@@ -111,7 +112,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(err).NotTo(HaveOccurred())
 	Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
 	ready(ctx, v1alpha1.ModeIPTables)
-}, NodeTimeout(4*time.Minute))
+}, NodeTimeout(8*time.Minute))
 
 // said is what operator and agents said last.
 func said() string {
