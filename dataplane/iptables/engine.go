@@ -212,7 +212,7 @@ func (e *engine) renderAll() {
 	e.inRange.Tree, e.closed.Tree, e.closedPorts.Tree = fresh.inRange.Tree, fresh.closed.Tree, fresh.closedPorts.Tree
 	for _, t := range []*xtables.Table{e.nat, e.filter} {
 		t.Forget()
-		t.DropOthers(nil)
+		t.DropAll()
 	}
 	for _, p := range e.ports {
 		for _, ch := range e.render.chains(p) {

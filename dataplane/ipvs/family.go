@@ -164,7 +164,7 @@ func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Writ
 	}
 	for name, table := range f.tables {
 		table.Found(dumps[name])
-		table.DropOthers(nil)
+		table.DropAll()
 	}
 	w, err = f.writeRules(ctx, xtables.Missing(jumps(), dumps))
 	f.routesDue = true

@@ -181,7 +181,7 @@ func (t *Programs) Remove(ctx context.Context, prefix string, tables ...string) 
 		}
 		s := NewTable(table, prefix)
 		s.Found(dumps[table])
-		s.DropOthers(nil)
+		s.DropAll()
 		owned = append(owned, s)
 	}
 	if script.Len() > 0 {

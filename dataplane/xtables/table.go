@@ -86,12 +86,10 @@ func (s *Table) Drop(name string) {
 	}
 }
 
-// DropOthers asks for every chain to be removed that is not wanted.
-func (s *Table) DropOthers(wanted map[string]bool) {
+// DropAll asks for every chain to be removed that is not asked for after it.
+func (s *Table) DropAll() {
 	for name := range s.kernel {
-		if !wanted[name] {
-			s.Drop(name)
-		}
+		s.Drop(name)
 	}
 }
 
