@@ -28,6 +28,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.FailedNodeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HaltedRollout"):
 		return &apiv1alpha1.HaltedRolloutApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HoldBack"):
+		return &apiv1alpha1.HoldBackApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IPVS"):
 		return &apiv1alpha1.IPVSApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LocalTraffic"):

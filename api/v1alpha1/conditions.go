@@ -33,6 +33,14 @@ const (
 	// the node has left are still carried by it.
 	ConditionDraining = "Draining"
 
+	// ConditionDrifted is a condition of nodes. It is there, and True, while something that the agent wrote is not as it was
+	// written and is left so, because spec.sync.drift is ReportOnly.
+	ConditionDrifted = "Drifted"
+
+	// ConditionHeldBack is a condition of nodes. It is there, and True, while a sudden loss of nearly all Services or
+	// endpoints is doubted (spec.sync.holdBack).
+	ConditionHeldBack = "HeldBack"
+
 	// ConditionReconciling is there, and True, while nodes are on their way to the observed generation.
 	ConditionReconciling = "Reconciling"
 
@@ -118,4 +126,11 @@ const (
 	ReasonNoForeignRules = "NoForeignRules"
 	// ReasonConnectionsDraining (Draining=True): the message says how many connections there are, and of which mode.
 	ReasonConnectionsDraining = "ConnectionsDraining"
+	// ReasonChangedByOthers (Drifted=True): the message says what is not as it was written.
+	ReasonChangedByOthers = "ChangedByOthers"
+	// ReasonSuddenLoss (HeldBack=True): the message says what was lost, and when that will be believed.
+	ReasonSuddenLoss = "SuddenLoss"
+	// ReasonDataPathBroken (Ready=False): a probe that worked does not work any more, although the kernel holds what it
+	// should; the message names it.
+	ReasonDataPathBroken = "DataPathBroken"
 )

@@ -327,4 +327,46 @@ type Sync struct {
 	// +kubebuilder:validation:Minimum=10
 	// +kubebuilder:validation:Maximum=86400
 	FullIntervalSeconds *int32 `json:"fullIntervalSeconds,omitempty"`
+
+	// drift says what becomes of a rule, virtual server, set entry, route or kernel parameter of ours that somebody else
+	// has changed or removed. Repair, which is also what happens when unset, puts it right at once and counts it.
+	// ReportOnly leaves it and says so in condition Drifted, until it is repaired by hand or drift is Repair again; what
+	// changes in the cluster is programmed all the same.
+	// +optional
+	Drift DriftPolicy `json:"drift,omitempty"`
+
+	// holdBack says for how long a sudden loss of nearly everything is doubted before it is believed.
+	// +optional
+	HoldBack HoldBack `json:"holdBack,omitzero"`
+}
+
+// DriftPolicy says what becomes of a change that somebody else made to what the agent wrote.
+// +kubebuilder:validation:Enum=Repair;ReportOnly
+type DriftPolicy string
+
+const (
+	// DriftRepair puts right what somebody else changed.
+	DriftRepair DriftPolicy = "Repair"
+	// DriftReportOnly leaves it and tells.
+	DriftReportOnly DriftPolicy = "ReportOnly"
+)
+
+// HoldBack says for how long a sudden loss is doubted. An API server that answers with an empty list by mistake, or a
+// controller that deletes every EndpointSlice, must not take a cluster down at once: a node goes on with what it had,
+// says so in condition HeldBack, and believes the loss when its time is over, or forgets it when what was lost comes back.
+// Where there are fewer than 20 Services, or 20 endpoints, their loss is believed at once.
+// +kubebuilder:validation:MinProperties=1
+type HoldBack struct {
+	// lossPercent is the share of all Services, or of all endpoints, whose loss within a few seconds is doubted, in
+	// percent. 90 when unset.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100
+	LossPercent *int32 `json:"lossPercent,omitempty"`
+
+	// seconds is how long it is doubted. 0 believes everything at once. 30 when unset.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=3600
+	Seconds *int32 `json:"seconds,omitempty"`
 }

@@ -81,6 +81,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: udpTimeoutSeconds
       type:
         scalar: numeric
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.DriftPolicy
+  scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.FailedNode
   map:
     fields:
@@ -108,6 +110,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: revision
       type:
         scalar: string
+- name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.HoldBack
+  map:
+    fields:
+    - name: lossPercent
+      type:
+        scalar: numeric
+    - name: seconds
+      type:
+        scalar: numeric
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPTablesBackend
   scalar: string
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.IPVS
@@ -497,9 +508,15 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.Sync
   map:
     fields:
+    - name: drift
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.DriftPolicy
     - name: fullIntervalSeconds
       type:
         scalar: numeric
+    - name: holdBack
+      type:
+        namedType: com.github.serviceproxy.service-proxy-operator.api.v1alpha1.HoldBack
     - name: minIntervalMilliseconds
       type:
         scalar: numeric

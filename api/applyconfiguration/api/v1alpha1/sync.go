@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+)
+
 // SyncApplyConfiguration represents a declarative configuration of the Sync type for use
 // with apply.
 //
@@ -14,6 +18,13 @@ type SyncApplyConfiguration struct {
 	// fullIntervalSeconds is the time between two full comparisons of the kernel with what should be there, in
 	// seconds. Whatever differs is repaired and counted. 600 when unset.
 	FullIntervalSeconds *int32 `json:"fullIntervalSeconds,omitempty"`
+	// drift says what becomes of a rule, virtual server, set entry, route or kernel parameter of ours that somebody else
+	// has changed or removed. Repair, which is also what happens when unset, puts it right at once and counts it.
+	// ReportOnly leaves it and says so in condition Drifted, until it is repaired by hand or drift is Repair again; what
+	// changes in the cluster is programmed all the same.
+	Drift *apiv1alpha1.DriftPolicy `json:"drift,omitempty"`
+	// holdBack says for how long a sudden loss of nearly everything is doubted before it is believed.
+	HoldBack *HoldBackApplyConfiguration `json:"holdBack,omitempty"`
 }
 
 // SyncApplyConfiguration constructs a declarative configuration of the Sync type for use with
@@ -35,5 +46,21 @@ func (b *SyncApplyConfiguration) WithMinIntervalMilliseconds(value int32) *SyncA
 // If called multiple times, the FullIntervalSeconds field is set to the value of the last call.
 func (b *SyncApplyConfiguration) WithFullIntervalSeconds(value int32) *SyncApplyConfiguration {
 	b.FullIntervalSeconds = &value
+	return b
+}
+
+// WithDrift sets the Drift field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Drift field is set to the value of the last call.
+func (b *SyncApplyConfiguration) WithDrift(value apiv1alpha1.DriftPolicy) *SyncApplyConfiguration {
+	b.Drift = &value
+	return b
+}
+
+// WithHoldBack sets the HoldBack field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HoldBack field is set to the value of the last call.
+func (b *SyncApplyConfiguration) WithHoldBack(value *HoldBackApplyConfiguration) *SyncApplyConfiguration {
+	b.HoldBack = value
 	return b
 }
