@@ -112,10 +112,13 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("watching the addresses of the node: %w", err)
 	}
+	prober := probe.New(o.Clock)
+	pulse := newPulse(prober, o.Clock)
+	wg.Go(func() { pulse.run(ctx) })
 	(&loop{
 		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
 		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
-		prober: probe.New(o.Clock), memory: memory{folder: laststate.Folder(o.StateDir)},
+		prober: prober, pulse: pulse, memory: memory{folder: laststate.Folder(o.StateDir)},
 		onDuty: onDuty,
 	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {

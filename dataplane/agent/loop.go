@@ -51,6 +51,7 @@ type loop struct {
 	// checked is the last answer to whether this node supports some settings.
 	checked checked
 	prober  *probe.Prober
+	pulse   *pulse
 	memory  memory
 	// lookedAt is when another Service proxy was looked for, and cleared says that everything of ours was removed.
 	lookedAt time.Time
@@ -106,6 +107,7 @@ func (l *loop) run(ctx context.Context) {
 		case <-l.catalog.Changed():
 		case <-l.assignments.changed:
 		case <-l.moved:
+		case <-l.pulse.changed:
 		case <-timer.C():
 		}
 		done := l.step(ctx)
@@ -143,6 +145,7 @@ func (l *loop) step(ctx context.Context) outcome {
 	if l.cleared && !target.Release {
 		l.cleared, l.state.released, l.lookedAt = false, false, time.Time{}
 	}
+	l.feelPulse(ctx)
 	look := l.lookForOthers(ctx)
 	batch, complete := l.catalog.Take()
 	var done outcome
@@ -384,6 +387,7 @@ func (l *loop) stepRetirement(ctx context.Context) (time.Duration, error) {
 func (l *loop) stepped(ctx context.Context) {
 	l.memory.keep(ctx, &l.state)
 	l.state.forgetful = l.memory.problem
+	l.feelPulse(ctx)
 	l.report.stepped(&l.state)
 }
 

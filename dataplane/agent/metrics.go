@@ -26,6 +26,7 @@ type metrics struct {
 	flowsDuration      prometheus.Histogram
 	disputedAddresses  prometheus.Gauge
 	assignmentAccepted prometheus.Gauge
+	dataPathBroken     prometheus.Gauge
 }
 
 func newMetrics(version string) *metrics {
@@ -65,12 +66,14 @@ func newMetrics(version string) *metrics {
 			"Claims to an address and port that another Service holds."),
 		assignmentAccepted: gauge("serviceproxy_assignment_accepted",
 			"1 when the node's settings can be carried out here, 0 when the settings before them go on running."),
+		dataPathBroken: gauge("serviceproxy_data_path_broken",
+			"Probed addresses of Services that do not answer from this node although every endpoint does when asked directly."),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "serviceproxy_build_info",
 		Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
-		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, build,
+		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, m.dataPathBroken, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -120,6 +120,7 @@ func (r *reporter) stepped(s *state) {
 	r.metrics.endpoints.Set(float64(s.endpoints))
 	r.metrics.disputedAddresses.Set(float64(len(s.disputes)))
 	r.metrics.assignmentAccepted.Set(map[bool]float64{true: 1}[s.refused == nil])
+	r.metrics.dataPathBroken.Set(float64(len(s.broken)))
 	if s.failed != nil {
 		r.metrics.failures.Inc()
 	}

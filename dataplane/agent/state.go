@@ -41,6 +41,8 @@ type state struct {
 	disputes, leftOut, refusedByKernel []string
 	// forgetful says why a restart would not know what runs now; empty when it would.
 	forgetful string
+	// broken are the ways into Services that do not work although their endpoints do.
+	broken []string
 	// foreign is what was found of another Service proxy; nil before it was looked for.
 	foreign *foreign
 }
@@ -178,6 +180,11 @@ func (s *state) conditions() []metav1.Condition {
 	}
 	if accepted.Status != metav1.ConditionTrue {
 		ready = accepted
+	}
+	if len(s.broken) > 0 && ready.Status == metav1.ConditionTrue {
+		ready.Status, ready.Reason = metav1.ConditionFalse, v1alpha1.ReasonDataPathBroken
+		ready.Message = shorten("no connection from this node to " + strings.Join(s.broken, "; ") +
+			", although every endpoint answers when it is asked directly; look for a firewall, a route or a kernel parameter in the way")
 	}
 	ready.Type = v1alpha1.ConditionReady
 	all := append([]metav1.Condition{ready, accepted, programmed, s.rolledBackCondition()}, s.drainingCondition()...)

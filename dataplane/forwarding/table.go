@@ -224,6 +224,21 @@ func (t *Table) Holder(key Key) *ServicePort {
 	return t.ports[id]
 }
 
+// Service lists the ports of one Service with the frontends that they hold, in no order.
+func (t *Table) Service(name types.NamespacedName) []*ServicePort {
+	entry := t.services[name]
+	if entry == nil {
+		return nil
+	}
+	var ports []*ServicePort
+	for _, claimed := range entry.claimed {
+		if held := t.ports[claimed.ID]; held != nil {
+			ports = append(ports, held)
+		}
+	}
+	return ports
+}
+
 // Len is the number of Service ports in the table.
 func (t *Table) Len() int { return len(t.ports) }
 

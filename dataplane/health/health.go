@@ -25,6 +25,8 @@ type Status struct {
 	waiting  time.Time
 	lastSync time.Time
 	eligible bool
+	// broken says why Services do not work although the kernel follows; empty while they do.
+	broken string
 	// assigned says whether there is anything to do; nil until that is known.
 	assigned *bool
 }
@@ -57,6 +59,14 @@ func (s *Status) SetEligible(eligible bool) {
 	s.eligible = eligible
 }
 
+// SetBroken says why Services do not work from this node although the kernel follows changes; empty when they do. Load
+// balancers then turn to other nodes. It is no reason to start the agent again, which would change nothing.
+func (s *Status) SetBroken(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = reason
+}
+
 // SetAssigned says whether this node has been given anything to do.
 func (s *Status) SetAssigned(assigned bool) {
 	s.mu.Lock()
@@ -77,6 +87,8 @@ type answer struct {
 	CurrentTime  time.Time `json:"currentTime"`
 	NodeEligible *bool     `json:"nodeEligible,omitempty"`
 	Healthy      bool      `json:"healthy"`
+	// Broken says why Services do not work, where they do not. kube-proxy has no such field.
+	Broken string `json:"broken,omitempty"`
 	// Status has the same for each family, as kube-proxy does. Both are written in one sync, so they never differ.
 	Status map[string]familyStatus `json:"status"`
 }
@@ -90,16 +102,16 @@ func (s *Status) answer() answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, eligible := s.now(), s.eligible
-	a := answer{LastUpdated: s.lastSync, CurrentTime: now, NodeEligible: &eligible}
+	a := answer{LastUpdated: s.lastSync, CurrentTime: now, NodeEligible: &eligible, Broken: s.broken}
 	a.Healthy = s.waiting.IsZero() || now.Sub(s.waiting) < stuckAfter
 	return a
 }
 
 // Healthz answers whether load balancers should send to this node: 200 once the kernel was programmed, as long as it
-// follows changes and the node is not about to go, else 503.
+// follows changes, Services work, and the node is not about to go, else 503.
 func (s *Status) Healthz(w http.ResponseWriter, _ *http.Request) {
 	a := s.answer()
-	a.Healthy = a.Healthy && !a.LastUpdated.IsZero()
+	a.Healthy = a.Healthy && !a.LastUpdated.IsZero() && a.Broken == ""
 	write(w, a, a.Healthy && *a.NodeEligible, s.healthzs)
 }
 
@@ -118,7 +130,7 @@ func (s *Status) Readyz(w http.ResponseWriter, _ *http.Request) {
 // the node, nor on the API server.
 func (s *Status) Livez(w http.ResponseWriter, _ *http.Request) {
 	a := s.answer()
-	a.NodeEligible = nil
+	a.NodeEligible, a.Broken = nil, ""
 	write(w, a, a.Healthy, s.livezs)
 }
 

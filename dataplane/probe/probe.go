@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -168,22 +167,9 @@ func (p *Prober) try(ctx context.Context, at netip.AddrPort) error {
 // addresses are the cluster IPs of targets, by name of the target and then IPv4 first.
 func addresses(table *forwarding.Table, targets []Target) []Passed {
 	var all []Passed
-	for port := range table.All {
-		if port.ID.Protocol != forwarding.TCP {
-			continue
-		}
-		for _, t := range targets {
-			if port.ID.Service != t.Service {
-				continue
-			}
-			for _, f := range port.Frontends {
-				if f.Kind == forwarding.ClusterIP && f.Key.Port == t.Port && f.Key.Addr.IsValid() {
-					all = append(all, Passed{Target: t, At: netip.AddrPortFrom(f.Key.Addr, f.Key.Port)})
-				}
-			}
-		}
+	for _, path := range Paths(table, targets) {
+		all = append(all, path.Passed)
 	}
-	slices.SortFunc(all, func(a, b Passed) int { return cmp.Or(cmp.Compare(a.Name, b.Name), a.At.Compare(b.At)) })
 	return all
 }
 
