@@ -110,7 +110,7 @@ var _ = Describe("the program", Ordered, func() {
 			"--metrics-bind-address=0", "--health-probe-bind-address="+health)
 		for _, path := range []string{"healthz", "readyz"} {
 			Eventually(func() (int, error) { return get(ctx, "http://"+health+"/"+path) }).
-				WithTimeout(15 * time.Second).Should(Equal(http.StatusOK))
+				WithTimeout(time.Minute).Should(Equal(http.StatusOK))
 		}
 		lease := &coordinationv1.Lease{}
 		holder := func() (string, error) {
@@ -120,9 +120,9 @@ var _ = Describe("the program", Ordered, func() {
 			}
 			return *lease.Spec.HolderIdentity, nil
 		}
-		Eventually(holder).WithTimeout(15 * time.Second).ShouldNot(BeEmpty())
+		Eventually(holder).WithTimeout(time.Minute).ShouldNot(BeEmpty())
 		session.Terminate()
-		Eventually(session).WithTimeout(10 * time.Second).Should(gexec.Exit(0))
+		Eventually(session).WithTimeout(time.Minute).Should(gexec.Exit(0))
 		Expect(holder()).To(BeEmpty())
 	})
 })

@@ -24,7 +24,7 @@ func TestAPIServer(t *testing.T) {
 var world *cluster.Cluster
 
 var _ = BeforeSuite(func(ctx context.Context) {
-	SetDefaultEventuallyTimeout(15 * time.Second)
+	SetDefaultEventuallyTimeout(time.Minute)
 	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
 	var err error
 	world, err = cluster.Start(ctx, cluster.Options{Nodes: []string{"fresh"}})

@@ -223,7 +223,7 @@ func (b *bystanders) areLeftAlone(gone ...string) {
 }
 
 // soon is how long a client that goes on sending may go unheard.
-const soon = 2 * time.Second
+const soon = 15 * time.Second
 
 var _ = Describe("A UDP flow that goes on", func() {
 	It("moves to another pod when its pod goes, at every address", func(ctx context.Context) {

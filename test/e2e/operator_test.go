@@ -26,7 +26,7 @@ func settled(ctx context.Context) string {
 			last, since = now, time.Now()
 		}
 		return time.Since(since)
-	}).WithTimeout(20 * time.Second).WithPolling(200 * time.Millisecond).Should(BeNumerically(">", 1500*time.Millisecond))
+	}).WithTimeout(time.Minute).WithPolling(200 * time.Millisecond).Should(BeNumerically(">", 1500*time.Millisecond))
 	return last
 }
 
@@ -55,7 +55,7 @@ var _ = Describe("The operator", func() {
 		first := leader()
 		before := settled(ctx)
 		setup.Operator().Kill()
-		Eventually(leader).WithTimeout(40 * time.Second).Should(And(Not(Equal(first)), Not(BeEmpty())))
+		Eventually(leader).WithTimeout(time.Minute).Should(And(Not(Equal(first)), Not(BeEmpty())))
 		Consistently(versions(ctx)).WithTimeout(2 * time.Second).WithPolling(500 * time.Millisecond).Should(Equal(before))
 
 		kubectl(ctx, "label", "node", nft, "example.com/pool=edge")

@@ -175,7 +175,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 		for _, node := range []string{nft, legacy} {
 			Eventually(func() string {
 				return answer(ctx, pods["client-"+node].Host, "tcp", address(ctx, "web", 80, ipv4)).Pod
-			}).WithTimeout(40 * time.Second).WithPolling(time.Millisecond).Should(Equal("after"))
+			}).WithTimeout(time.Minute).WithPolling(time.Millisecond).Should(Equal("after"))
 		}
 		Expect(guest.Terminate(ctx)).To(Succeed())
 		Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -57,7 +58,7 @@ var _ = Describe("A node that cannot be programmed", func() {
 				Expect(os.Symlink(path, filepath.Join(programs, prefix+suffix))).To(Succeed())
 			}
 		}
-		Eventually(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)).WithTimeout(40 * time.Second).Should(Equal("True/Synced"))
+		Eventually(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)).WithTimeout(time.Minute).Should(Equal("True/Synced"))
 		answer(ctx, node.Host, "tcp", address(ctx, "web", 80, ipv4))
 	})
 
@@ -139,4 +140,38 @@ func events(ctx context.Context, service string) func() string {
 		return kubectl(ctx, "get", "events", "--field-selector=involvedObject.kind=Service,involvedObject.name="+service,
 			"-o", `jsonpath={range .items[*]}{.reason} {.message}{"\n"}{end}`)
 	}
+}
+
+var _ = Describe("A node on which something else is in the way of Services", func() {
+	It("says so, also to load balancers, until it is gone", func(ctx context.Context) {
+		node := world.Node(nft)
+		ip := serviceIP(ctx, "kubernetes")
+		firewall := func(ctx context.Context, action string) error {
+			_, err := node.Run(ctx, "iptables-nft", "-w", "-t", "raw", action, "OUTPUT", "-d", ip, "-j", "DROP")
+			return err
+		}
+		Expect(firewall(ctx, "-A")).To(Succeed())
+		DeferCleanup(func(ctx context.Context) {
+			Expect(firewall(ctx, "-D")).To(Succeed())
+			Eventually(nodeIs(ctx, nft, v1alpha1.ConditionReady)).WithTimeout(time.Minute).Should(Equal("True/Synced"))
+			Eventually(healthz(ctx, node)).Should(HavePrefix("200 "))
+			Eventually(configReady(ctx, "default")).WithTimeout(time.Minute).Should(Equal("True/AllNodesReady"))
+		})
+		Eventually(nodeIs(ctx, nft, v1alpha1.ConditionReady)).WithTimeout(time.Minute).Should(Equal("False/DataPathBroken"))
+		Expect(nodeIs(ctx, nft, v1alpha1.ConditionProgrammed)()).To(Equal("True/Synced"))
+		Eventually(healthz(ctx, node)).Should(And(HavePrefix("503 "), ContainSubstring("Service default/kubernetes at "+ip)))
+	})
+})
+
+// healthz is what a load balancer is told of a node.
+func healthz(ctx context.Context, node *cluster.Node) func() (string, error) {
+	return func() (string, error) {
+		status, _, body, err := fetchAll(ctx, world.Outside(), "http://"+ipv4.on(node.Host, 10256)+"/healthz")
+		return fmt.Sprint(status, " ", body), err
+	}
+}
+
+func serviceIP(ctx context.Context, name string) string {
+	GinkgoHelper()
+	return kubectl(ctx, "get", "service", name, "-o", "jsonpath={.spec.clusterIP}")
 }

@@ -22,7 +22,7 @@ const root = "../.."
 var server *cluster.Cluster
 
 var _ = BeforeSuite(func(ctx context.Context) {
-	SetDefaultEventuallyTimeout(30 * time.Second)
+	SetDefaultEventuallyTimeout(time.Minute)
 	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
 	var err error
 	server, err = cluster.Start(ctx, cluster.Options{})
