@@ -21,6 +21,9 @@ func agentLabels() map[string]string {
 func updating(agents []appsv1.DaemonSet) string {
 	for i := range agents {
 		desired, status := &agents[i], &agents[i].Status
+		if desired.Name != agentName {
+			continue
+		}
 		if status.ObservedGeneration < desired.Generation || status.UpdatedNumberScheduled < status.DesiredNumberScheduled {
 			return fmt.Sprintf("the agents are being updated, and %d of %d are so far (DaemonSet %s)",
 				status.UpdatedNumberScheduled, status.DesiredNumberScheduled, desired.Name)

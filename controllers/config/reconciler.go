@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -109,9 +108,13 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 // Reconcile makes one pass over the whole world. What cannot be written is tried again later and does not keep the
 // rest from being written now.
 func (r *Reconciler) Reconcile(ctx context.Context, _ world) (reconcile.Result, error) {
-	before, err := r.read(ctx)
+	before, err := read(ctx, r.Client, r.Namespace)
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	before.Now = metav1.NewTime(r.Clock.Now())
+	if r.Guard != nil {
+		before.Hold = r.Guard.Problem()
 	}
 	plan := planner.Make(before.World)
 	// What nodes return to, and what has been decided about them, has to be there before anything that is based on it:
@@ -134,57 +137,4 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ world) (reconcile.Result, 
 		again = earliest(again, max(settle, plan.Next.Sub(r.Clock.Now())))
 	}
 	return reconcile.Result{RequeueAfter: again}, nil
-}
-
-// observed is the world with what it was made of.
-type observed struct {
-	planner.World
-	revisions map[string]*appsv1.ControllerRevision
-}
-
-// read returns the world as the caches have it. Nothing in it may be changed: it is shared with the caches.
-func (r *Reconciler) read(ctx context.Context) (observed, error) {
-	var (
-		configs   v1alpha1.ServiceProxyConfigList
-		objects   v1alpha1.ServiceProxyNodeList
-		nodes     corev1.NodeList
-		revisions appsv1.ControllerRevisionList
-		agents    appsv1.DaemonSetList
-		pods      corev1.PodList
-	)
-	for _, list := range []client.ObjectList{&configs, &objects, &nodes, &revisions, &agents, &pods} {
-		if err := r.Client.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
-			return observed{}, fmt.Errorf("listing %T: %w", list, err)
-		}
-	}
-	now := observed{
-		World: planner.World{
-			Configs:  configs.Items,
-			Objects:  objects.Items,
-			Nodes:    make([]planner.Node, 0, len(nodes.Items)),
-			Updating: updating(agents.Items),
-			Now:      metav1.NewTime(r.Clock.Now()),
-		},
-		revisions: map[string]*appsv1.ControllerRevision{},
-	}
-	if r.Guard != nil {
-		now.Hold = r.Guard.Problem()
-	}
-	down := agentsDown(pods.Items)
-	for i := range nodes.Items {
-		node := plannerNode(&nodes.Items[i])
-		node.AgentDown = down[node.Name]
-		now.Nodes = append(now.Nodes, node)
-	}
-	for i := range revisions.Items {
-		revision := &revisions.Items[i]
-		settings, err := decode(revision)
-		if err != nil {
-			klog.FromContext(ctx).Error(err, "Ignoring a revision that cannot be read", "revision", klog.KObj(revision))
-			continue
-		}
-		now.revisions[revision.Name] = revision
-		now.Revisions = append(now.Revisions, settings)
-	}
-	return now, nil
 }

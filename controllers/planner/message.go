@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 )
@@ -72,7 +71,7 @@ func (p *pool) followNote() string {
 	case phase.canary && phase.proven.IsZero():
 		return fmt.Sprintf("%s %s from when canary %s in sync", follow, max(p.rollout.bake, p.rollout.minReady), are(phase.canaries))
 	case phase.canary:
-		return fmt.Sprintf("%s at %s if canary %s in sync until then", follow, phase.proven.UTC().Format(time.TimeOnly+" MST"),
+		return fmt.Sprintf("%s at %s if canary %s in sync until then", follow, clock(phase.proven),
 			are(phase.canaries))
 	default:
 		return follow

@@ -89,7 +89,13 @@ type Assignment struct {
 
 // Make plans the world. Planning a world to which the plan has been applied gives the same plan again.
 func Make(world World) Plan {
-	pools := newPools(&world)
+	plan, _ := makePlan(&world)
+	return plan
+}
+
+// makePlan returns the plan with the pools that it was worked out in.
+func makePlan(world *World) (Plan, []*pool) {
+	pools := newPools(world)
 	objects := make(map[string]*v1alpha1.ServiceProxyNode, len(world.Objects))
 	for i := range world.Objects {
 		objects[world.Objects[i].Name] = &world.Objects[i]
@@ -107,7 +113,7 @@ func Make(world World) Plan {
 		if holder := contend(pools, node, m.object); holder != nil {
 			holder.members = append(holder.members, m)
 		} else if m.object != nil {
-			release(&world, pools, m, &plan)
+			release(world, pools, m, &plan)
 		}
 	}
 	for _, p := range pools {
@@ -118,8 +124,8 @@ func Make(world World) Plan {
 	if world.Hold != "" {
 		plan.Assignments = nil
 	}
-	keepHistory(&world, pools, &plan)
-	return plan
+	keepHistory(world, pools, &plan)
+	return plan, pools
 }
 
 // again notes when time alone changes the plan.
