@@ -108,8 +108,7 @@ spec:
 			}).WithPolling(time.Millisecond).Should(Equal("orphan"))
 		}
 		Expect(guest.Terminate(ctx)).To(Succeed())
-		Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
-		goesOn(ctx, 500*time.Millisecond)
+		areLeft(ctx, guest)
 		crowd.isUndisturbed("orphan")
 	})
 })

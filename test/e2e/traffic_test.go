@@ -84,6 +84,16 @@ func goesOn(ctx context.Context, d time.Duration) {
 	}
 }
 
+// areLeft waits until no node leads anybody to pods any more.
+func areLeft(ctx context.Context, pods ...*cluster.Pod) {
+	GinkgoHelper()
+	for _, node := range world.Nodes() {
+		for _, pod := range pods {
+			Eventually(rulesOf).WithArguments(ctx, node).ShouldNot(MatchRegexp(`--to-destination (%s|\[%s\]):`, pod.IPv4, pod.IPv6))
+		}
+	}
+}
+
 var _ = Describe("Connections that are held, and new ones all the time", func() {
 	It("are undisturbed while pods come and go", func(ctx context.Context) {
 		crowd := gather(ctx)
@@ -105,8 +115,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 				Expect(guest.Terminate(ctx)).To(Succeed())
 				gone = append(gone, guest.Name)
 			}
-			Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
-			goesOn(ctx, 500*time.Millisecond)
+			areLeft(ctx, guests...)
 			for _, guest := range guests {
 				Expect(guest.Delete(ctx)).To(Succeed())
 			}
@@ -123,8 +132,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 		for _, guest := range guests {
 			Expect(guest.Delete(ctx)).To(Succeed())
 		}
-		Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
-		goesOn(ctx, 500*time.Millisecond)
+		areLeft(ctx, guests...)
 		for _, guest := range guests {
 			Expect(traffic.Forget(ctx, world, guest)).To(Succeed())
 		}
@@ -147,8 +155,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 			}).WithPolling(time.Millisecond).Should(Equal("late"))
 		}
 		Expect(guest.Terminate(ctx)).To(Succeed())
-		Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
-		goesOn(ctx, 500*time.Millisecond)
+		areLeft(ctx, guest)
 		Expect(guest.Delete(ctx)).To(Succeed())
 		crowd.isUndisturbed("late")
 		Eventually(configReady(ctx, "default")).Should(Equal("True/AllNodesReady"))
@@ -178,8 +185,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 			}).WithTimeout(time.Minute).WithPolling(time.Millisecond).Should(Equal("after"))
 		}
 		Expect(guest.Terminate(ctx)).To(Succeed())
-		Expect(world.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed())
-		goesOn(ctx, 500*time.Millisecond)
+		areLeft(ctx, guest)
 		Expect(guest.Delete(ctx)).To(Succeed())
 		crowd.isUndisturbed("after")
 	})
