@@ -7,6 +7,8 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/access"
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/status"
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/why"
 )
 
 const about = `See what service-proxy-operator does on the nodes of a cluster and why, and steer it.
@@ -39,7 +41,10 @@ func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	})
 	factory.AddFlags(root.PersistentFlags())
 
-	add(root, "see", "See:")
+	add(root, "see", "See:",
+		status.NewStatusCommand(factory, streams),
+		why.NewWhyCommand(factory, streams),
+	)
 	add(root, "steer", "Steer:")
 	return root
 }
