@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/serviceproxy/service-proxy-operator/controllers/config"
 	"github.com/serviceproxy/service-proxy-operator/controllers/install"
@@ -115,6 +116,10 @@ func addControllers(mgr manager.Manager, o options) error {
 		Clock:     clock.RealClock{},
 		Namespace: o.namespace,
 		Guard:     guard,
+		Metrics:   config.NewMetrics(version),
+	}
+	if err := metrics.Registry.Register(reconciler.Metrics); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
 	}
 	return reconciler.SetupWithManager(mgr)
 }

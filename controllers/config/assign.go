@@ -51,6 +51,7 @@ func (r *Reconciler) assign(
 		}
 		group.Go(func() error {
 			errs[i] = r.write(ctx, assignment)
+			r.Metrics.assigned(errs[i])
 			return nil
 		})
 	}

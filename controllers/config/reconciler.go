@@ -46,6 +46,8 @@ type Reconciler struct {
 	Namespace string
 	// Guard tells whether agents can write no more than they may. Nil if nobody looks after that.
 	Guard Guard
+	// Metrics is told what passes decide and write. Nil if nobody asks.
+	Metrics *Metrics
 
 	// reported is when the status of a config was last written, by its name. A new process begins without, which
 	// costs at most one early write per config.
@@ -116,7 +118,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ world) (reconcile.Result, 
 	if r.Guard != nil {
 		before.Hold = r.Guard.Problem()
 	}
+	begin := r.Clock.Now()
 	plan := planner.Make(before.World)
+	r.Metrics.planned(r.Clock.Since(begin), &before.World, &plan)
 	// What nodes return to, and what has been decided about them, has to be there before anything that is based on it:
 	// the operator may end after each of these writes.
 	if err := r.keep(ctx, before.revisions, plan.Revisions); err != nil {

@@ -64,6 +64,7 @@ func (r *Reconciler) report(
 			continue
 		}
 		err := r.writeStatus(ctx, config, status)
+		r.Metrics.reported(err)
 		if err == nil {
 			r.reported[config.Name] = r.Clock.Now()
 			r.announce(ctx, config, status)
