@@ -79,8 +79,8 @@ func Run(ctx context.Context, o Options) error {
 		wake:     make(chan struct{}, 1),
 		told:     map[string]time.Time{},
 	}
-	report.metrics.registry.MustRegister(report.health.Collectors()...)
 	services := catalog.New(o.NodeName, o.Clock.Now)
+	report.metrics.registerOthers(report.health, services.Changes)
 	assignments := newAssignmentStore()
 
 	var wg sync.WaitGroup

@@ -236,6 +236,7 @@ func (l *loop) count(c forwarding.Change) {
 		if p != nil {
 			l.state.services += sign
 			l.state.endpoints += sign * p.Endpoints()
+			l.state.noLocal.count(p, sign)
 		}
 	}
 }
@@ -265,6 +266,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	}
 	start := l.clock.Now()
 	verify := l.trial == nil && !start.Before(l.verifyAt)
+	full := verify || l.current().fresh
 	l.flows.Note(changes)
 	written, err := l.apply(ctx, changes)
 	switch {
@@ -313,6 +315,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		l.state.latency = now.Sub(batch.Since)
 	}
 	l.report.synced(took, batch, written)
+	l.report.metrics.wrote(took, full)
 	next, err := l.follow(ctx)
 	l.stepped(ctx)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 // dashboards keep working; both families are written in one sync, so there is no label ip_family.
 type metrics struct {
 	registry *prometheus.Registry
+	parity
 
 	syncDuration       prometheus.Histogram
 	lastSync           prometheus.Gauge
@@ -38,6 +39,7 @@ func newMetrics(version string) *metrics {
 	}
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
+		parity:   newParity(),
 		syncDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "kubeproxy_sync_proxy_rules_duration_seconds",
 			Help: "Time that one write to the kernel took, in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}),
@@ -72,6 +74,7 @@ func newMetrics(version string) *metrics {
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "serviceproxy_build_info",
 		Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
+	m.registry.MustRegister(m.collectors()...)
 	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
 		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, m.dataPathBroken, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -118,6 +118,7 @@ func (r *reporter) stepped(s *state) {
 	r.metrics.rules.Set(float64(s.rules))
 	r.metrics.services.Set(float64(s.services))
 	r.metrics.endpoints.Set(float64(s.endpoints))
+	r.metrics.setNoLocal(s.noLocal)
 	r.metrics.disputedAddresses.Set(float64(len(s.disputes)))
 	r.metrics.assignmentAccepted.Set(map[bool]float64{true: 1}[s.refused == nil])
 	r.metrics.dataPathBroken.Set(float64(len(s.broken)))

@@ -33,6 +33,7 @@ type state struct {
 	draining int
 
 	services, endpoints, rules int
+	noLocal                    noLocal
 	repairs                    int
 	lastSync                   time.Time
 	latency                    time.Duration

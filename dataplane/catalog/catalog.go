@@ -31,6 +31,7 @@ type Catalog struct {
 	triggered   []time.Time
 	problems    []Problem
 	worldChange bool
+	changes     Changes
 }
 
 // Node is what the data plane needs of the node's own Node object.
@@ -145,6 +146,7 @@ func (c *Catalog) Take() (Batch, bool) {
 		}
 	}
 	c.dirty, c.triggered, c.problems, c.worldChange = map[types.NamespacedName]time.Time{}, nil, nil, false
+	c.changes.taken()
 	return b, true
 }
 
@@ -215,11 +217,15 @@ func (c *Catalog) setServiceLocked(r reduced[forwarding.Service]) {
 	default:
 		return
 	}
+	c.changes.countService()
 	c.markLocked(r.name)
 }
 
 func (c *Catalog) setSliceLocked(r reduced[slice]) {
 	c.problems = append(c.problems, r.problems...)
+	if r.value != nil || c.slices[r.name] != nil {
+		c.changes.countSlice()
+	}
 	c.dropSliceLocked(r.name)
 	if r.value == nil {
 		return

@@ -83,6 +83,9 @@ func TestTakeSaysWhatChanged(t *testing.T) {
 	if b, ok := w.Take(); !ok || len(b.Entries) > 0 || b.WorldChanged || !b.Since.IsZero() {
 		t.Errorf("Take says %+v (%v) though nothing has changed", b, ok)
 	}
+	if diff := cmp.Diff(catalog.Changes{Services: 6, Slices: 5}, w.Changes()); diff != "" {
+		t.Errorf("changes (-want +got):\n%s", diff)
+	}
 	if all := w.All(); len(all) != 1 || all[0].Name.Name != "one" || len(all[0].Slices) != 1 {
 		t.Errorf("All returns %v, want one with a slice", all)
 	}

@@ -114,6 +114,7 @@ func TestCollectors(t *testing.T) {
 		"kubeproxy_proxy_healthz_total code=503": 1,
 		"kubeproxy_proxy_healthz_total code=200": 2,
 		"kubeproxy_proxy_livez_total code=200":   1,
+		"kubeproxy_proxy_livez_total code=503":   0,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("counters (-want +got):\n%s", diff)

@@ -9,8 +9,12 @@ func (s *Status) Collectors() []prometheus.Collector {
 }
 
 func newAnswerCounter(path string) *prometheus.CounterVec {
-	return prometheus.NewCounterVec(prometheus.CounterOpts{
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "kubeproxy_proxy_" + path + "_total",
 		Help: "Answers to requests for /" + path + ", by HTTP status code.",
 	}, []string{"code"})
+	for _, code := range []string{"200", "503"} {
+		answers.WithLabelValues(code)
+	}
+	return answers
 }
