@@ -8,6 +8,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/access"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/status"
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/steer"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/why"
 )
 
@@ -45,7 +46,12 @@ func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		status.NewStatusCommand(factory, streams),
 		why.NewWhyCommand(factory, streams),
 	)
-	add(root, "steer", "Steer:")
+	add(root, "steer", "Steer:",
+		steer.NewPauseCommand(factory, streams),
+		steer.NewResumeCommand(factory, streams),
+		steer.NewRetryCommand(factory, streams),
+		steer.NewRollbackCommand(factory, streams),
+	)
 	return root
 }
 

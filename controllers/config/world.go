@@ -1,8 +1,10 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +20,25 @@ import (
 func ReadWorld(ctx context.Context, api client.Reader, namespace string) (planner.World, error) {
 	now, err := read(ctx, api, namespace)
 	return now.World, err
+}
+
+// ReadRevisions returns the settings that a config has or had, the latest first. The namespace is that of the operator.
+func ReadRevisions(ctx context.Context, api client.Reader, namespace, config string) ([]planner.Revision, error) {
+	var objects appsv1.ControllerRevisionList
+	err := api.List(ctx, &objects, client.InNamespace(namespace), client.MatchingLabels{v1alpha1.LabelConfig: config})
+	if err != nil {
+		return nil, fmt.Errorf("listing the revisions of %s: %w", config, err)
+	}
+	revisions := make([]planner.Revision, 0, len(objects.Items))
+	for i := range objects.Items {
+		revision, err := decode(&objects.Items[i])
+		if err != nil {
+			return nil, err
+		}
+		revisions = append(revisions, revision)
+	}
+	slices.SortFunc(revisions, func(a, b planner.Revision) int { return cmp.Compare(b.Number, a.Number) })
+	return revisions, nil
 }
 
 // observed is the world with what it was made of.
