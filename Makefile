@@ -57,8 +57,8 @@ build: ## Build the operator, the agent and the kubectl plugin into bin/.
 	@$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/...
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Write deep copies, apply configurations and CRDs from the types in api/, and bundle/.
-	$(call say,generating from api/ and config/)
+generate: $(CONTROLLER_GEN) ## Write what is made from the types in api/, from config/ and from the programs: code, CRDs, bundle/, reference pages.
+	$(call say,generating from api/ and config/ and the programs)
 	@test/tools/generate.sh $(CONTROLLER_GEN)
 
 # Images that were set by hand go into the bundle; a release names them by digest.

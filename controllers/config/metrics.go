@@ -200,3 +200,12 @@ func nodeCounts(n *v1alpha1.NodeCounts) map[string]int32 {
 	}
 	return values
 }
+
+// Sample is metrics that have every name and every word that a label can have: for whoever lists them.
+func Sample() *Metrics {
+	m := NewMetrics("")
+	m.planned(0, &planner.World{}, &planner.Plan{Statuses: map[string]v1alpha1.ServiceProxyConfigStatus{"": {
+		Conditions: []metav1.Condition{{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue}},
+	}}})
+	return m
+}
