@@ -113,6 +113,8 @@ controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl
 .PHONY: test
 test: deps controlplane build ## Run every test of every module.
 	@$(GO) run ./test/cluster/build --kube-proxy
+	$(call say,building promtool)
+	@CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -tags=remove_all_sd' $(GO) -C test/tools/promtool tool promtool --version >/dev/null 2>&1
 	$(call say,running every test)
 	@for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
