@@ -7,6 +7,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/access"
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/handover"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/status"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/steer"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/why"
@@ -51,6 +52,7 @@ func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		steer.NewResumeCommand(factory, streams),
 		steer.NewRetryCommand(factory, streams),
 		steer.NewRollbackCommand(factory, streams),
+		handover.NewHandoverCommand(factory, streams),
 	)
 	return root
 }
