@@ -114,15 +114,22 @@ controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl
 test: deps controlplane build ## Run every test of every module.
 	@$(GO) run ./test/cluster/build --kube-proxy
 	$(call say,building promtool)
-	@CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -tags=remove_all_sd' $(GO) -C test/tools/promtool tool promtool --version >/dev/null 2>&1
+	@CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -tags=remove_all_sd' $(GO) -C test/tools/promtool tool promtool --version >/dev/null
 	$(call say,running every test)
 	@for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
 		(cd "$$module" && $(test-env) $(GO) test -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
 
-.PHONY: bench
-bench: deps controlplane ## Run every benchmark; those of rules and packets beside kube-proxy, with a table at the end.
+# default, or full: up to 20,000 Services, for hours. Alone: make bench-proxies.
+BENCH_SIZE ?= default
+.PHONY: bench-proxies
+bench-proxies: deps controlplane build ## Put the agent and kube-proxy in all its modes side by side, as whole programs.
 	@$(GO) run ./test/cluster/build --kube-proxy
+	$(call say,measuring whole proxies ($(BENCH_SIZE) size))
+	@$(GO) run ./test/bench/proxies -size=$(BENCH_SIZE)
+
+.PHONY: bench
+bench: bench-proxies ## Run every benchmark; those of rules and packets beside kube-proxy, with a table at the end.
 	$(call say,running every benchmark)
 	@$(GO) test -run '^$$' -bench . -benchmem -timeout $(TEST_TIMEOUT) $$($(GO) list ./... | grep -v /test/)
 	@$(GO) test -run '^$$' -bench . -timeout $(TEST_TIMEOUT) ./test/bench
