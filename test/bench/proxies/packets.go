@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/test/churn"
+)
+
+// Packets are measured as the time of connect(2), divided by that through a node with conntrack and translation but
+// without a Service: "clean".
+const (
+	packetLast   = "first packet, last Service / clean"
+	packetMedian = "first packet, median Service / clean"
+	packetRandom = "first packet, 500 random Services / clean"
+	packetMiss   = "first packet, no Service / clean"
+	packetPort   = "first packet, last node port / clean"
+	packetLarge  = "first packet, Service of many endpoints / clean"
+	cleanMicros  = "first packet, clean, us"
+)
+
+// target is one of the things that connections are opened to in turn.
+type target struct {
+	seat    *seat
+	metric  string
+	next    func() netip.AddrPort
+	samples []float64
+}
+
+// connector opens connections in the namespace of one client, on a thread of its own.
+type connector struct {
+	asked chan netip.AddrPort
+	took  chan answer
+	ended chan error
+}
+
+type answer struct {
+	took time.Duration
+	err  error
+}
+
+func (s *seat) connector() *connector {
+	c := &connector{make(chan netip.AddrPort), make(chan answer), make(chan error, 1)}
+	go func() {
+		c.ended <- s.client.Do(func() error {
+			for to := range c.asked {
+				fd, took, err := connect(to, 5*time.Second)
+				if err == nil {
+					_ = unix.Close(fd) // resets the connection
+				}
+				c.took <- answer{took, err}
+			}
+			return nil
+		})
+	}()
+	return c
+}
+
+// packets opens connections through what all contestants left, in turn, so that whatever else the machine does hits all of
+// them alike.
+func (w *world) packets(ctx context.Context, n int, seats []*seat) error {
+	ips := slices.SortedFunc(slices.Values(w.clusterIPs[:n]), netip.Addr.Compare)
+	random := rand.New(rand.NewPCG(3, 4))
+	some := make([]netip.Addr, 500)
+	for i := range some {
+		some[i] = ips[random.IntN(n)]
+	}
+	service := func(a netip.Addr) func() netip.AddrPort {
+		return func() netip.AddrPort { return netip.AddrPortFrom(a, churn.Port) }
+	}
+	var targets []*target
+	for _, s := range seats {
+		targets = append(targets,
+			&target{seat: s, metric: packetLast, next: service(ips[n-1])},
+			&target{seat: s, metric: packetMedian, next: service(ips[n/2])},
+			&target{seat: s, metric: packetRandom, next: func() netip.AddrPort {
+				return netip.AddrPortFrom(some[random.IntN(len(some))], churn.Port)
+			}},
+			&target{seat: s, metric: packetMiss, next: direct(s)})
+	}
+	return w.connectAll(ctx, n, targets)
+}
+
+// direct is an endpoint without a Service before it.
+func direct(*seat) func() netip.AddrPort {
+	return func() netip.AddrPort { return netip.AddrPortFrom(spare(1<<13+99), churn.EndpointPort) }
+}
+
+// edgePackets is packets for node ports and the large Service.
+func (w *world) edgePackets(ctx context.Context, seats []*seat) error {
+	var targets []*target
+	for _, s := range seats {
+		port := netip.AddrPortFrom(s.node.IPv4, uint16(firstNodePort+w.options.NodePorts-1))
+		targets = append(targets,
+			&target{seat: s, metric: packetPort, next: func() netip.AddrPort { return port }},
+			&target{seat: s, metric: packetLarge, next: func() netip.AddrPort { return netip.AddrPortFrom(largeIP, churn.Port) }})
+	}
+	if err := w.connectAll(ctx, 0, targets); err != nil {
+		return err
+	}
+	for _, s := range seats {
+		if err := s.spread(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cleanRules give a node conntrack and translation, and no packet to translate.
+const cleanRules = "*nat\n-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 9 -j DNAT --to-destination 192.0.2.2:9\n" +
+	"-A POSTROUTING -s 192.0.2.1/32 -j MASQUERADE\nCOMMIT\n"
+
+// connectAll adds a clean node for each backend, opens connections to all targets in turn, and adds what was measured.
+func (w *world) connectAll(ctx context.Context, n int, targets []*target) (err error) {
+	var clean []*seat
+	defer func() { err = errors.Join(err, w.leave(clean)) }()
+	cleanOf := map[string]*target{}
+	for _, backend := range []string{"nft", "legacy"} {
+		s, err := w.take(ctx, &contestant{name: "clean-" + backend, backend: backend}, n)
+		if err != nil {
+			return err
+		}
+		clean = append(clean, s)
+		if _, err := s.node.RunInput(ctx, cleanRules, "iptables-"+backend+"-restore"); err != nil {
+			return err
+		}
+		cleanOf[backend] = &target{seat: s, metric: cleanMicros, next: direct(s)}
+		targets = append(targets, cleanOf[backend])
+	}
+	cleanOf[""] = cleanOf["nft"] // of nftables
+	if err := takeTurns(ctx, targets, w.options.Rounds); err != nil {
+		return err
+	}
+	for _, t := range targets {
+		if len(t.samples) < w.options.Rounds/2 {
+			return fmt.Errorf("%s: %s: only %d of %d connections were made", t.seat.name, t.metric, len(t.samples), w.options.Rounds)
+		}
+		if t.metric == cleanMicros {
+			w.results.add(t.seat.name, cleanMicros, n, t.samples...)
+			continue
+		}
+		divisor := median(cleanOf[t.seat.backend].samples)
+		for i := range t.samples {
+			t.samples[i] /= divisor
+		}
+		t.seat.add(t.metric, t.samples...)
+	}
+	return nil
+}
+
+// disturbed says whether a connection tells nothing: a signal of the Go runtime came in between, or its port was used a
+// moment ago and conntrack took it for the connection before, as happens with every proxy once in ten thousand times.
+func disturbed(err error) bool {
+	return errors.Is(err, unix.EINTR) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)
+}
+
+func takeTurns(ctx context.Context, targets []*target, rounds int) (err error) {
+	connectors := map[*seat]*connector{}
+	for _, t := range targets {
+		if connectors[t.seat] == nil {
+			c := t.seat.connector()
+			connectors[t.seat] = c
+			defer func() { close(c.asked); err = errors.Join(err, <-c.ended) }()
+		}
+	}
+	order := slices.Clone(targets)
+	for round := range rounds {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for _, t := range order {
+			c := connectors[t.seat]
+			c.asked <- t.next()
+			a := <-c.took
+			switch {
+			case disturbed(a.err):
+			case a.err != nil:
+				return fmt.Errorf("%s: %s: %w", t.seat.name, t.metric, a.err)
+			case round > 0: // the first makes neighbours known
+				t.samples = append(t.samples, float64(a.took.Nanoseconds())/1e3)
+			}
+		}
+	}
+	return nil
+}
