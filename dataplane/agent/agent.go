@@ -75,6 +75,7 @@ func Run(ctx context.Context, o Options) error {
 		recorder: broadcaster.NewRecorder(scheme.Scheme, fieldManager),
 		clock:    o.Clock,
 		version:  o.Version,
+		nodeName: o.NodeName,
 		logger:   logger,
 		wake:     make(chan struct{}, 1),
 		told:     map[string]time.Time{},

@@ -40,14 +40,16 @@ type reporter struct {
 	recorder events.EventRecorder
 	clock    clock.Clock
 	version  string
+	nodeName string
 	logger   klog.Logger
 
 	wake chan struct{}
 	mu   sync.Mutex
 	next *snapshot
 
-	// told is when a problem was told last; only the loop reads and writes it.
-	told map[string]time.Time
+	// told is when a problem was told last, and announcer what was told of the node; only the loop reads and writes them.
+	told      map[string]time.Time
+	announcer announcer
 }
 
 // snapshot is a status to be written, and to which object.
@@ -69,6 +71,7 @@ func (r *reporter) synced(took time.Duration, batch *catalog.Batch, written effe
 	r.metrics.lastSync.Set(float64(now.UnixNano()) / 1e9)
 	if took > 0 {
 		r.metrics.syncDuration.Observe(took.Seconds())
+		r.logger.V(3).Info("Wrote to the kernel", "took", took, "chains", written.chains, "bytes", written.bytes, "messages", written.messages)
 	}
 	for _, t := range batch.Triggered {
 		r.metrics.programming.Observe(now.Sub(t).Seconds())
@@ -136,6 +139,7 @@ func (r *reporter) stepped(s *state) {
 		previous = r.next.status
 	}
 	r.next = &snapshot{uid: s.assignment.UID, status: s.status(&previous, r.version, r.clock.Now())}
+	r.announce(r.next)
 	select {
 	case r.wake <- struct{}{}:
 	default:
