@@ -35,13 +35,15 @@ var _ = Describe("The life of one bad change", Ordered, func() {
 		canary = failed(ctx)[0]
 		reaches(ctx, canary)
 		Expect(rules(ctx, canary)()).NotTo(ContainSubstring(firewallMark))
-		n, err := get(ctx, canary)
-		Expect(err).NotTo(HaveOccurred())
-		Expect(n.Status.AppliedRevision).To(Equal(before))
-		Expect(n.Status.FailedRevision).To(Equal(n.Spec.Revision))
-		Expect(nodeIs(ctx, canary, v1alpha1.ConditionRolledBack)()).To(And(
+		Eventually(func(g Gomega) {
+			n, err := get(ctx, canary)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(n.Status.AppliedRevision).To(Equal(before))
+			g.Expect(n.Status.FailedRevision).To(Equal(n.Spec.Revision))
+		}).Should(Succeed())
+		Eventually(nodeIs(ctx, canary, v1alpha1.ConditionRolledBack)).Should(And(
 			HavePrefix("True/"+v1alpha1.ReasonProbeFailed), ContainSubstring("API server (Service default/kubernetes at 10.96.0.1:443)")))
-		Expect(nodeIs(ctx, canary, v1alpha1.ConditionReady)()).To(HavePrefix("False/" + v1alpha1.ReasonProbeFailed))
+		Eventually(nodeIs(ctx, canary, v1alpha1.ConditionReady)).Should(HavePrefix("False/" + v1alpha1.ReasonProbeFailed))
 	})
 
 	It("stops at the canary, and says where and why", func(ctx context.Context) {
@@ -52,17 +54,15 @@ var _ = Describe("The life of one bad change", Ordered, func() {
 			Expect(err).NotTo(HaveOccurred())
 			if node.Name != canary {
 				Expect(n.Spec.Revision).To(Equal(before), node.Name)
-				Expect(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)()).To(HavePrefix("True/"))
+				Eventually(nodeIs(ctx, node.Name, v1alpha1.ConditionReady)).Should(HavePrefix("True/"))
 			}
 		}
 	})
 
 	It("is not tried again, by no restart of the agent", func(ctx context.Context) {
-		Expect(setup.Agent(canary).Stop(ctx)).To(Succeed())
-		Expect(setup.StartAgent(ctx, world.Node(canary))).To(Succeed())
-		Eventually(func() string { return setup.Agent(canary).Tail(100) }).Should(ContainSubstring("ServiceProxyNode"))
+		restart(ctx, canary)
 		Consistently(rules(ctx, canary)).WithTimeout(quiet).Should(Not(ContainSubstring(firewallMark)))
-		Expect(nodeIs(ctx, canary, v1alpha1.ConditionRolledBack)()).To(HavePrefix("True/" + v1alpha1.ReasonProbeFailed))
+		Eventually(nodeIs(ctx, canary, v1alpha1.ConditionRolledBack)).Should(HavePrefix("True/" + v1alpha1.ReasonProbeFailed))
 		reaches(ctx, canary)
 	})
 
@@ -71,9 +71,9 @@ var _ = Describe("The life of one bad change", Ordered, func() {
 		Eventually(poolIs(ctx, v1alpha1.ConditionReady)).Should(HavePrefix("True/" + v1alpha1.ReasonAllNodesReady))
 		for _, node := range world.Nodes() {
 			reaches(ctx, node.Name)
-			Expect(nodeIs(ctx, node.Name, v1alpha1.ConditionRolledBack)()).To(HavePrefix("False/"))
+			Eventually(nodeIs(ctx, node.Name, v1alpha1.ConditionRolledBack)).Should(HavePrefix("False/"))
 		}
-		Expect(failed(ctx)).To(BeEmpty())
+		Eventually(failed).WithArguments(ctx).Should(BeEmpty())
 	})
 
 	It("ends in the same way when the API server goes away before the node has found out", func(ctx context.Context) {
@@ -89,12 +89,11 @@ var _ = Describe("The life of one bad change", Ordered, func() {
 		}).Should(BeTrue())
 		Expect(world.StopAPIServer(ctx)).To(Succeed())
 		Eventually(rules(ctx, trying)).ShouldNot(ContainSubstring(firewallMark))
-		Expect(setup.Agent(trying).Stop(ctx)).To(Succeed())
-		Expect(setup.StartAgent(ctx, world.Node(trying))).To(Succeed())
+		restart(ctx, trying)
 		Consistently(rules(ctx, trying)).WithTimeout(quiet).Should(And(ContainSubstring("SPROXY"), Not(ContainSubstring(firewallMark))))
 
 		Expect(world.StartAPIServer(ctx)).To(Succeed())
-		Eventually(nodeIs(ctx, trying, v1alpha1.ConditionRolledBack)).WithTimeout(time.Minute).Should(HavePrefix("True/" + v1alpha1.ReasonProbeFailed))
+		Eventually(nodeIs(ctx, trying, v1alpha1.ConditionRolledBack)).Should(HavePrefix("True/" + v1alpha1.ReasonProbeFailed))
 		Consistently(rules(ctx, trying)).WithTimeout(quiet).Should(Not(ContainSubstring(firewallMark)))
 		reaches(ctx, trying)
 	})

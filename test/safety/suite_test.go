@@ -31,7 +31,7 @@ var (
 
 var _ = BeforeSuite(func(ctx context.Context) {
 	ctrllog.SetLogger(GinkgoLogr)
-	SetDefaultEventuallyTimeout(40 * time.Second)
+	SetDefaultEventuallyTimeout(3 * time.Minute)
 	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	var err error
@@ -141,9 +141,23 @@ func rules(ctx context.Context, node string) func() (string, error) {
 // reaches expects that a node reaches the API server through its Service.
 func reaches(ctx context.Context, node string) {
 	GinkgoHelper()
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	conn, err := world.Node(node).Dial(ctx, "tcp", "10.96.0.1:443")
-	Expect(err).NotTo(HaveOccurred())
-	Expect(conn.Close()).To(Succeed())
+	Eventually(func() error {
+		ctx, cancel := context.WithTimeout(ctx, dialTime)
+		defer cancel()
+		conn, err := world.Node(node).Dial(ctx, "tcp", "10.96.0.1:443")
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}).Should(Succeed())
+}
+
+// dialTime leaves TCP time to send a lost SYN again.
+const dialTime = 5 * time.Second
+
+// restart kills the agent of a node and starts it again.
+func restart(ctx context.Context, node string) {
+	GinkgoHelper()
+	setup.Agent(node).Kill()
+	Expect(setup.StartAgent(ctx, world.Node(node))).To(Succeed())
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,7 +95,8 @@ func TestOnlyWhatIsKubeProxysIsRemoved(t *testing.T) {
 	}
 }
 
-// left are the virtual servers that there are.
+// left are the virtual servers that there are, in order: the kernel lists them by a hash that is another one in every
+// network namespace.
 func left(ctx context.Context, t *testing.T, servers *virtualserver.Kernel) []string {
 	t.Helper()
 	states, err := servers.List(ctx)
@@ -105,6 +107,7 @@ func left(ctx context.Context, t *testing.T, servers *virtualserver.Kernel) []st
 	for _, s := range states {
 		texts = append(texts, strings.ToUpper(s.Key.String()))
 	}
+	slices.Sort(texts)
 	return texts
 }
 
