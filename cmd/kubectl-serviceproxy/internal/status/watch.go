@@ -32,6 +32,10 @@ func watch(ctx context.Context, f *access.Factory, seesNodes bool, screen *scree
 	if err != nil {
 		return err
 	}
+	changed := make(chan struct{}, 1)
+	if err := subscribe(ctx, world, seesNodes, changed); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	var following sync.WaitGroup
 	following.Go(func() {
@@ -41,9 +45,8 @@ func watch(ctx context.Context, f *access.Factory, seesNodes bool, screen *scree
 	})
 	defer following.Wait()
 	defer stop(nil)
-	changed := make(chan struct{}, 1)
-	if err := subscribe(ctx, world, seesNodes, changed); err != nil {
-		return err
+	if !world.WaitForCacheSync(ctx) {
+		return fmt.Errorf("reading the cluster: %w", context.Cause(ctx))
 	}
 	draw, age := time.NewTicker(drawInterval), time.NewTicker(ageInterval)
 	defer draw.Stop()
@@ -90,7 +93,7 @@ func newCache(f *access.Factory) (cache.Cache, error) {
 	return world, nil
 }
 
-// subscribe waits until all that a report is made of was read, and says from then on when it has changed.
+// subscribe asks a cache that has not started yet for all that a report is made of, and to be told when that changes.
 func subscribe(ctx context.Context, world cache.Cache, seesNodes bool, changed chan<- struct{}) error {
 	kinds := []client.Object{&v1alpha1.ServiceProxyConfig{}, &v1alpha1.ServiceProxyNode{}}
 	if seesNodes {
@@ -105,7 +108,7 @@ func subscribe(ctx context.Context, world cache.Cache, seesNodes bool, changed c
 		}
 	}
 	for _, kind := range kinds {
-		informer, err := world.GetInformer(ctx, kind)
+		informer, err := world.GetInformer(ctx, kind, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("following %T: %w", kind, err)
 		}
