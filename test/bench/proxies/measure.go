@@ -22,15 +22,17 @@ func measure(ctx context.Context, o Options, tell func(format string, args ...an
 	if err := w.prepare(ctx); err != nil {
 		return nil, err
 	}
+	// What goes wrong with one part says nothing about the next.
+	var failures []error
 	if err := w.edges(ctx); err != nil {
-		return w.results, fmt.Errorf("measuring node ports, a large Service and flows: %w", err)
+		failures = append(failures, fmt.Errorf("measuring node ports, a large Service and flows: %w", err))
 	}
 	for _, n := range o.Sizes {
 		if err := w.size(ctx, n); err != nil {
-			return w.results, fmt.Errorf("measuring %d Services: %w", n, err)
+			failures = append(failures, fmt.Errorf("measuring %d Services: %w", n, err))
 		}
 	}
-	return w.results, nil
+	return w.results, errors.Join(failures...)
 }
 
 // size measures all contestants with n Services, then packets through what they left.

@@ -107,7 +107,7 @@ func (w *world) edgePackets(ctx context.Context, seats []*seat) error {
 	}
 	for _, s := range seats {
 		if err := s.spread(ctx); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
 	}
 	return nil
@@ -158,7 +158,8 @@ func (w *world) connectAll(ctx context.Context, n int, targets []*target) (err e
 // disturbed says whether a connection tells nothing: a signal of the Go runtime came in between, or its port was used a
 // moment ago and conntrack took it for the connection before, as happens with every proxy once in ten thousand times.
 func disturbed(err error) bool {
-	return errors.Is(err, unix.EINTR) || errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET)
+	return slices.ContainsFunc([]error{unix.EINTR, unix.ECONNREFUSED, unix.ECONNRESET, unix.ENETUNREACH, unix.EHOSTUNREACH},
+		func(harmless error) bool { return errors.Is(err, harmless) })
 }
 
 func takeTurns(ctx context.Context, targets []*target, rounds int) (err error) {
