@@ -13,8 +13,10 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/probe"
 )
 
-// pulseInterval is the time between two looks at whether Services work from this node.
-const pulseInterval = 10 * time.Second
+// pulseInterval is the time between two looks at whether Services work from this node. In a cluster of 5,000 nodes the API
+// servers together see 330 connections a second that are opened and closed again; a load balancer that asks /healthz
+// every ten seconds hears of trouble with its second or third question.
+const pulseInterval = 15 * time.Second
 
 // pulse tries the API server and the probes of the pool through their Services all the time, beside the loop. That the
 // kernel holds what it should does not say that packets get through: another firewall, a kernel parameter or a lost route
