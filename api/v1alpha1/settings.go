@@ -362,7 +362,7 @@ type HoldBack struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=100
-	LossPercent *int32 `json:"lossPercent,omitempty"`
+	LossPercent int32 `json:"lossPercent,omitempty"`
 
 	// seconds is how long it is doubted. 0 believes everything at once. 30 when unset.
 	// +optional
