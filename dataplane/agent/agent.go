@@ -119,7 +119,7 @@ func Run(ctx context.Context, o Options) error {
 	(&loop{
 		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
 		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
-		prober: prober, pulse: pulse, memory: memory{folder: laststate.Folder(o.StateDir)},
+		prober: prober, pulse: pulse, guard: newGuard(ctx), memory: memory{folder: laststate.Folder(o.StateDir)},
 		onDuty: onDuty,
 	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {

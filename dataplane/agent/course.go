@@ -122,7 +122,7 @@ func (l *loop) prove(ctx context.Context, written *effect) error {
 	if err := l.prober.Check(ctx, l.table, l.trial.passing); err != nil {
 		return err
 	}
-	l.course, l.trial = l.trial, nil
+	l.course, l.trial, l.state.drifted = l.trial, nil, nil
 	l.state.applied = l.course.assignment
 	if l.state.applied == l.state.assignment {
 		l.state.rolledBack = nil

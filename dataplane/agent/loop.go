@@ -52,6 +52,7 @@ type loop struct {
 	checked checked
 	prober  *probe.Prober
 	pulse   *pulse
+	guard   *guard
 	memory  memory
 	// lookedAt is when another Service proxy was looked for, and cleared says that everything of ours was removed.
 	lookedAt time.Time
@@ -108,6 +109,7 @@ func (l *loop) run(ctx context.Context) {
 		case <-l.assignments.changed:
 		case <-l.moved:
 		case <-l.pulse.changed:
+		case <-l.guard.changed():
 		case <-timer.C():
 		}
 		done := l.step(ctx)
@@ -264,6 +266,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	if !batch.Since.IsZero() {
 		l.report.queued(batch.Since)
 	}
+	l.heed()
 	start := l.clock.Now()
 	verify := l.trial == nil && !start.Before(l.verifyAt)
 	full := verify || l.current().fresh
@@ -274,11 +277,8 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	case l.trial != nil:
 		err = l.prove(ctx, &written)
 	case verify:
-		l.parametersDue = true
 		var repaired effect
-		repaired, err = l.course.engine.Verify(ctx)
-		l.state.repairs += repaired.changes
-		l.report.verified(repaired.changes)
+		repaired, err = l.lookForDrift(ctx)
 		written.add(repaired)
 	}
 	if ctx.Err() != nil {
@@ -309,6 +309,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		took = now.Sub(start)
 		if wrote {
 			l.state.lastSync = now
+			l.reconsider(now)
 		}
 	}
 	if !batch.Since.IsZero() {

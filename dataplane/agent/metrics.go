@@ -28,6 +28,7 @@ type metrics struct {
 	disputedAddresses  prometheus.Gauge
 	assignmentAccepted prometheus.Gauge
 	dataPathBroken     prometheus.Gauge
+	drift              prometheus.Gauge
 }
 
 func newMetrics(version string) *metrics {
@@ -70,13 +71,15 @@ func newMetrics(version string) *metrics {
 			"1 when the node's settings can be carried out here, 0 when the settings before them go on running."),
 		dataPathBroken: gauge("serviceproxy_data_path_broken",
 			"Probed addresses of Services that do not answer from this node although every endpoint does when asked directly."),
+		drift: gauge("serviceproxy_drift",
+			"Rules, virtual servers, sets, routes and kernel parameters that someone else has changed and that are left so, because spec.sync.drift is ReportOnly."),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "serviceproxy_build_info",
 		Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
 	m.registry.MustRegister(m.collectors()...)
 	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
-		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, m.dataPathBroken, build,
+		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, m.dataPathBroken, m.drift, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

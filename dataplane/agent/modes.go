@@ -27,6 +27,8 @@ type engine interface {
 	Apply(ctx context.Context, changes []forwarding.Change) (effect, error)
 	// Verify compares everything with the kernel and puts right what differs.
 	Verify(ctx context.Context) (effect, error)
+	// Compare names what the kernel does not hold as it was written, and writes nothing.
+	Compare(ctx context.Context) ([]string, error)
 	Rules() int
 	problems() []catalog.Problem
 	// drain removes what had to wait for connections to end. It returns when to look again; zero for never.
@@ -144,9 +146,9 @@ func (l *loop) open(p *plan) (engine, error) {
 		if err != nil {
 			return nil, fmt.Errorf("starting mode %s: %w", p.mode, err)
 		}
-		return &ipvsEngine{Engine: e, tools: l.tools, clock: l.clock, drainTimeout: p.drainTimeout}, nil
+		return l.quietly(&ipvsEngine{Engine: e, tools: l.tools, clock: l.clock, drainTimeout: p.drainTimeout}), nil
 	}
-	return iptablesEngine{iptables.New(l.tools, p.iptables)}, nil
+	return l.quietly(iptablesEngine{iptables.New(l.tools, p.iptables)}), nil
 }
 
 // supports says why this node cannot carry out a plan; nil when it can.

@@ -87,14 +87,6 @@ func (r *reporter) flowsEnded(n int, took time.Duration) {
 	r.metrics.flowsDuration.Observe(took.Seconds())
 }
 
-// verified is told how much of the kernel had to be put right.
-func (r *reporter) verified(repairs int) {
-	if repairs > 0 {
-		r.metrics.repairs.Add(float64(repairs))
-		r.logger.Info("Repaired what someone else had changed in the kernel", "repairs", repairs)
-	}
-}
-
 // tellAgain is after what time a problem that is still there is told again.
 const tellAgain = time.Hour
 
@@ -125,6 +117,7 @@ func (r *reporter) stepped(s *state) {
 	r.metrics.disputedAddresses.Set(float64(len(s.disputes)))
 	r.metrics.assignmentAccepted.Set(map[bool]float64{true: 1}[s.refused == nil])
 	r.metrics.dataPathBroken.Set(float64(len(s.broken)))
+	r.metrics.drift.Set(float64(len(s.drifted)))
 	if s.failed != nil {
 		r.metrics.failures.Inc()
 	}

@@ -35,8 +35,10 @@ type state struct {
 	services, endpoints, rules int
 	noLocal                    noLocal
 	repairs                    int
-	lastSync                   time.Time
-	latency                    time.Duration
+	// drifted is what somebody else has changed and is left so.
+	drifted  []string
+	lastSync time.Time
+	latency  time.Duration
 	// disputes are the addresses that several Services claim, leftOut those that the mode could not program, and
 	// refusedByKernel the parameters that could not be set.
 	disputes, leftOut, refusedByKernel []string
@@ -102,6 +104,9 @@ func (s *state) status(previous *v1alpha1.ServiceProxyNodeStatus, version string
 		status.Draining = new(int32(s.draining))
 	} else {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDraining)
+	}
+	if len(s.drifted) == 0 {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDrifted)
 	}
 	if s.rolledBack != nil {
 		status.FailedRevision = s.rolledBack.assignment.Revision
@@ -189,6 +194,7 @@ func (s *state) conditions() []metav1.Condition {
 	}
 	ready.Type = v1alpha1.ConditionReady
 	all := append([]metav1.Condition{ready, accepted, programmed, s.rolledBackCondition()}, s.drainingCondition()...)
+	all = append(all, s.driftedCondition()...)
 	if s.foreign != nil {
 		all = append(all, s.foreign.condition())
 	}

@@ -98,18 +98,37 @@ func Apply(root string, writes []Write) (refused []error, err error) {
 	return refused, err
 }
 
-func (w *Write) apply(root string) error {
+// Compare names the parameters of the network namespace that do not have their values. Those of the machine are left to it.
+func Compare(root string, writes []Write) []string {
+	var different []string
+	for _, w := range writes {
+		if current, right, err := w.current(root); !w.Machine && err == nil && !right {
+			different = append(different, fmt.Sprintf("parameter /%s, which is %d instead of %d", w.Path, current, w.Value))
+		}
+	}
+	return different
+}
+
+// current is the value that a parameter has, and whether that is right.
+func (w *Write) current(root string) (value int, right bool, err error) {
 	path := filepath.Join(root, w.Path)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return fmt.Errorf("reading what is to become %d: %w", w.Value, err)
+		return 0, false, fmt.Errorf("reading what is to become %d: %w", w.Value, err)
 	}
 	current, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	if err != nil {
-		return fmt.Errorf("reading %s, which is to become %d: %w", path, w.Value, err)
+		return 0, false, fmt.Errorf("reading %s, which is to become %d: %w", path, w.Value, err)
 	}
-	if order := cmp.Compare(current, w.Value); order == 0 || order > 0 && w.AtLeast {
-		return nil
+	order := cmp.Compare(current, w.Value)
+	return current, order == 0 || order > 0 && w.AtLeast, nil
+}
+
+func (w *Write) apply(root string) error {
+	path := filepath.Join(root, w.Path)
+	current, right, err := w.current(root)
+	if err != nil || right {
+		return err
 	}
 	if err := os.WriteFile(path, strconv.AppendInt(nil, int64(w.Value), 10), 0); err != nil {
 		return fmt.Errorf("changing %d to %d: %w", current, w.Value, err)

@@ -21,7 +21,7 @@ const sizeofGeneration = 4
 const attrProgram = 3
 
 // probeSuffix follows the prefix in the name of a chain that is made to see what the kernel takes. It leads nowhere.
-const probeSuffix = "PROBE"
+const probeSuffix = "-PROBE"
 
 // messages visits what is in a datagram: type and sender of each message, and what follows struct nlmsghdr.
 func messages(datagram []byte, visit func(kind uint16, sender uint32, body []byte)) {

@@ -31,7 +31,7 @@ func watch(ctx context.Context, commands ...string) *drift.Watcher {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	DeferCleanup(cancel)
-	w, err := drift.Watch(ctx, "SPROXY-")
+	w, err := drift.Watch(ctx, "SPROXY")
 	Expect(err).NotTo(HaveOccurred())
 	return w
 }

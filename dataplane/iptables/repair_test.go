@@ -76,13 +76,17 @@ var _ = Describe("An engine", func() {
 			_, err := engine.Apply(ctx, w.all())
 			Expect(err).NotTo(HaveOccurred())
 			want := k.dump()
+			Expect(engine.Compare(ctx)).To(BeEmpty())
 			for _, program := range []string{"iptables", "ip6tables"} {
 				do(k, program)
+				protocol := map[string]string{"iptables": "IPv4", "ip6tables": "IPv6"}[program]
+				Expect(engine.Compare(ctx)).To(And(Not(BeEmpty()), HaveEach(HaveSuffix(protocol))))
 				repaired, err := engine.Verify(ctx)
 				Expect(err).NotTo(HaveOccurred())
 				Expect(repaired).NotTo(BeZero())
 				Expect(counted(k.dump())).To(Equal(counted(want)), program)
 				Expect(engine.Verify(ctx)).To(BeZero())
+				Expect(engine.Compare(ctx)).To(BeEmpty())
 			}
 		})
 	}

@@ -126,7 +126,7 @@ func (e *Engine) Problems() []Problem {
 			}
 		}
 		for _, route := range f.taken {
-			all = append(all, Problem{Message: route})
+			all = append(all, Problem{Message: route.Error()})
 		}
 	}
 	for key := range e.servers.foreign {

@@ -19,7 +19,7 @@ type family struct {
 	ports map[forwarding.PortID]*forwarding.ServicePort
 	// left are addresses of Service ports that get nothing, and why; taken are routes that somebody else has.
 	left  map[forwarding.PortID][]string
-	taken []string
+	taken []*routes.Failure
 	// routesDue says that the kernel may hold other routes than are wanted.
 	routesDue bool
 
@@ -223,7 +223,8 @@ func (f *family) write(ctx context.Context, sets *ipset.Kernel) (w Written, err 
 	return w, nil
 }
 
-func (f *family) writeRoutes(ctx context.Context) (int, error) {
+// wantedRoutes are those that Service ports ask for, and those of the networks of cluster IPs.
+func (f *family) wantedRoutes() []routes.Route {
 	wanted := make([]routes.Route, 0, len(f.routes.want))
 	for _, w := range f.routes.want {
 		wanted = append(wanted, w.value)
@@ -231,13 +232,18 @@ func (f *family) writeRoutes(ctx context.Context) (int, error) {
 	for _, cidr := range xtables.OfFamily(f.place.settings.ServiceCIDRs, f.place.ipv6) {
 		wanted = append(wanted, f.place.localRoute(cidr))
 	}
-	written, err := routes.Sync(ctx, f.place.ipv6, wanted)
+	return wanted
+}
+
+func (f *family) writeRoutes(ctx context.Context) (int, error) {
+	written, err := routes.Sync(ctx, f.place.ipv6, f.wantedRoutes())
 	f.taken = nil
 	for _, failure := range failures(err) {
-		if !errors.Is(failure, routes.ErrTaken) {
+		taken, is := errors.AsType[*routes.Failure](failure)
+		if !is || !errors.Is(failure, routes.ErrTaken) {
 			return written, err
 		}
-		f.taken = append(f.taken, failure.Error())
+		f.taken = append(f.taken, taken)
 	}
 	f.routes.settled()
 	f.routesDue = false

@@ -56,6 +56,24 @@ func Sync(ctx context.Context, ipv6 bool, wanted []Route) (written int, err erro
 	return written, errors.Join(failures...)
 }
 
+// Compare is the routes of table local that Sync would write or remove.
+func Compare(ctx context.Context, ipv6 bool, wanted []Route) ([]Route, error) {
+	conn, err := netlink.Open(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("opening the routes of this node: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // what was answered counts
+	have, err := list(ctx, conn, ipv6)
+	if err != nil {
+		return nil, fmt.Errorf("listing routes: %w", err)
+	}
+	var different []Route
+	for _, c := range difference(have, wanted) {
+		different = append(different, c.Route)
+	}
+	return different, nil
+}
+
 // list has the routes of ours by their prefixes.
 func list(ctx context.Context, conn *netlink.Conn, ipv6 bool) (map[netip.Prefix]Route, error) {
 	request := netlink.Request{Type: unix.RTM_GETROUTE, Body: header{family: family(ipv6)}.encode()}

@@ -1,0 +1,199 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/drift"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+)
+
+const (
+	// ownPrefix starts the names of all chains of ours, in every mode, and of no others.
+	ownPrefix = "SPROXY"
+	// gather is how long a notice waits for others: who empties a table seldom does only that.
+	gather = 100 * time.Millisecond
+	// shortestRest is the shortest time between two comparisons, and restFactor keeps the share of time that they take below
+	// one in ten, whatever others do to the kernel.
+	shortestRest = time.Second
+	restFactor   = 10
+	// repairEventGap is the shortest time between two events about repairs.
+	repairEventGap = time.Minute
+)
+
+// guard notices that somebody else has changed what is ours in the kernel. It decides when everything is to be compared,
+// not what is different then.
+type guard struct {
+	// heard tells of what the kernel gives notice of; nil where it gives none.
+	heard *drift.Watcher
+	// restUntil is when it may be compared again.
+	restUntil time.Time
+	// suspects is what may have been changed since the last comparison, as far as it is known.
+	suspects []string
+	// toldAt is when an event was made about a repair, and untold how much was repaired since.
+	toldAt time.Time
+	untold int
+}
+
+// newGuard listens until the context ends.
+func newGuard(ctx context.Context) *guard {
+	heard, err := drift.Watch(ctx, ownPrefix)
+	if err != nil {
+		klog.FromContext(ctx).Info("The kernel gives no notice of changes by others; they are found when everything is compared", "reason", err.Error())
+		return &guard{}
+	}
+	return &guard{heard: heard}
+}
+
+// changed has a value when there may be something to heed.
+func (g *guard) changed() <-chan struct{} {
+	if g.heard == nil {
+		return nil
+	}
+	return g.heard.Changed()
+}
+
+// heed moves the next comparison forward when something was heard.
+func (l *loop) heed() {
+	if l.guard.heard == nil {
+		return
+	}
+	suspects := l.guard.heard.Take()
+	if len(suspects) == 0 {
+		return
+	}
+	l.guard.suspects = append(l.guard.suspects, suspects...)
+	l.compareBy(l.clock.Now().Add(gather))
+}
+
+// reconsider has a write followed by another look at what was left different: it may have been put right by the way.
+func (l *loop) reconsider(now time.Time) {
+	if len(l.state.drifted) > 0 {
+		l.compareBy(now.Add(gather))
+	}
+}
+
+// compareBy has everything compared at some time, or when it may be.
+func (l *loop) compareBy(due time.Time) {
+	if due.Before(l.guard.restUntil) {
+		due = l.guard.restUntil
+	}
+	if due.Before(l.verifyAt) {
+		l.verifyAt = due
+	}
+}
+
+// lookForDrift compares everything with the kernel. What is different is put right, or told where the settings want no more.
+func (l *loop) lookForDrift(ctx context.Context) (effect, error) {
+	start := l.clock.Now()
+	suspects := l.guard.suspects
+	different, err := l.course.engine.Compare(ctx)
+	if err != nil {
+		return effect{}, err
+	}
+	different = append(different, conntrack.Compare(l.hostRoot, l.plan().kernel)...)
+	var repaired effect
+	if l.course.assignment.Settings.Sync.Drift == v1alpha1.DriftReportOnly {
+		if strings.Join(different, "\n") != strings.Join(l.state.drifted, "\n") {
+			klog.FromContext(ctx).Info("What the kernel holds is not what was written, and is left so", "different", list(different), "heard", suspects)
+		}
+		l.state.drifted = different
+	} else {
+		l.state.drifted, l.parametersDue = nil, true
+		if len(different) > 0 {
+			repaired, err = l.repair(ctx, different, suspects)
+		}
+	}
+	l.guard.suspects = nil
+	now := l.clock.Now()
+	l.guard.restUntil = now.Add(max(shortestRest, restFactor*now.Sub(start)))
+	return repaired, err
+}
+
+// repair puts right what is different.
+func (l *loop) repair(ctx context.Context, different, suspects []string) (effect, error) {
+	repaired, err := l.course.engine.Verify(ctx)
+	if err != nil {
+		return repaired, err
+	}
+	repairs := max(repaired.changes, len(different))
+	l.state.repairs += repairs
+	l.report.metrics.repairs.Add(float64(repairs))
+	klog.FromContext(ctx).Info("Repaired what somebody else had changed in the kernel", "repairs", repairs, "different", list(different), "heard", suspects)
+	l.guard.untold += repairs
+	now := l.clock.Now()
+	if uid := l.state.assignment.UID; l.report.recorder != nil && uid != "" && now.Sub(l.guard.toldAt) >= repairEventGap {
+		node := &corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion().String(), Kind: "ServiceProxyNode", Name: l.report.nodeName, UID: uid}
+		l.report.recorder.Eventf(node, nil, corev1.EventTypeWarning, v1alpha1.ReasonChangedByOthers, "Repair",
+			"%s", shorten(fmt.Sprintf("%d repairs of what somebody else had changed in the kernel: %s", l.guard.untold, list(different))))
+		l.guard.toldAt, l.guard.untold = now, 0
+	}
+	return repaired, nil
+}
+
+// listed is how many of several things are named.
+const listed = 5
+
+// list names the first of several things.
+func list(things []string) string {
+	if more := len(things) - listed; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(things[:listed], ", "), more)
+	}
+	return strings.Join(things, ", ")
+}
+
+// driftedCondition is there while something is not as it was written, and left so.
+func (s *state) driftedCondition() []metav1.Condition {
+	if len(s.drifted) == 0 {
+		return nil
+	}
+	return []metav1.Condition{{Type: v1alpha1.ConditionDrifted, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonChangedByOthers,
+		Message: shorten(fmt.Sprintf("%d things are not as they were written, and are left so (spec.sync.drift): %s", len(s.drifted), list(s.drifted)))}}
+}
+
+// quiet is an engine whose writes are no news to the guard.
+type quiet struct {
+	engine
+	guard *guard
+}
+
+// quietly makes the engine that a plan asks for, whose writes are no news.
+func (l *loop) quietly(e engine) engine {
+	if l.guard.heard == nil {
+		return e
+	}
+	return &quiet{e, l.guard}
+}
+
+func (q *quiet) Apply(ctx context.Context, changes []forwarding.Change) (written effect, err error) {
+	q.guard.heard.Own(func() { written, err = q.engine.Apply(ctx, changes) })
+	return written, err
+}
+
+func (q *quiet) Verify(ctx context.Context) (written effect, err error) {
+	q.guard.heard.Own(func() { written, err = q.engine.Verify(ctx) })
+	return written, err
+}
+
+func (q *quiet) leave(ctx context.Context) (retirement *ipvs.Retirement, err error) {
+	q.guard.heard.Own(func() { retirement, err = q.engine.leave(ctx) })
+	return retirement, err
+}
+
+// Close ends the engine where it has something open.
+func (q *quiet) Close() error {
+	if open, is := q.engine.(io.Closer); is {
+		return open.Close()
+	}
+	return nil
+}

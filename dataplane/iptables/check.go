@@ -1,0 +1,67 @@
+package iptables
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+)
+
+// Compare names what the kernel does not hold as it was written, and writes nothing. What Apply has still to write after
+// an error is not among it.
+func (e *Engine) Compare(ctx context.Context) ([]string, error) {
+	var all []string
+	for _, f := range e.families {
+		different, err := f.compare(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, what := range different {
+			all = append(all, what+" of "+f.tools.Protocol())
+		}
+	}
+	return all, nil
+}
+
+func (e *engine) compare(ctx context.Context) ([]string, error) {
+	if e.stale {
+		return nil, nil
+	}
+	dumps, err := e.tools.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var different []string
+	for _, jump := range xtables.Missing(jumps(), dumps) {
+		different = append(different, jump.String())
+	}
+	different = append(different, e.nat.Differences(dumps["nat"])...)
+	different = append(different, e.filter.Differences(dumps["filter"])...)
+	if !e.render.MatchesSets {
+		return different, nil
+	}
+	sets, err := e.sets.differences()
+	return append(different, sets...), err
+}
+
+// differences names the sets that are not there, and those that should not be.
+func (s *sets) differences() ([]string, error) {
+	names, err := ipset.Names(setPrefix(s.ipv6))
+	if err != nil {
+		return nil, err
+	}
+	there := make(map[string]bool, len(names))
+	var different []string
+	for _, name := range names {
+		if there[name] = true; !s.held[name] {
+			different = append(different, fmt.Sprintf("set %s", name))
+		}
+	}
+	for name := range s.held {
+		if !there[name] {
+			different = append(different, fmt.Sprintf("set %s", name))
+		}
+	}
+	return different, nil
+}

@@ -1,0 +1,123 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/routes"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+)
+
+// Compare names what the kernel does not hold as it was written, and writes nothing. What Apply has still to write after
+// an error is not among it.
+func (e *Engine) Compare(ctx context.Context) ([]string, error) {
+	if e.stale {
+		return nil, nil
+	}
+	states, err := e.kernel.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	different := e.servers.differences(states)
+	for _, f := range e.families {
+		found, err := f.compare(ctx, e.sets)
+		if err != nil {
+			return nil, err
+		}
+		for _, what := range found {
+			different = append(different, what+" of "+f.rules.Protocol())
+		}
+	}
+	return different, nil
+}
+
+// differences names the virtual servers that are not as they were written. One of somebody else is of interest only when it
+// is gone and its address could be ours.
+func (s *servers) differences(states []virtualserver.State) []string {
+	var different []string
+	there := make(map[virtualserver.Key]bool, len(states))
+	for i := range states {
+		there[states[i].Key] = true
+		if !s.asWritten(&states[i]) {
+			different = append(different, "virtual server "+states[i].Key.String())
+		}
+	}
+	for key, h := range s.have {
+		if _, wanted := s.want[key]; !there[key] && (wanted || !h.foreign) {
+			different = append(different, "virtual server "+key.String())
+		}
+	}
+	slices.Sort(different)
+	return different
+}
+
+// asWritten says whether a virtual server is as it was written, with its real servers, or not ours.
+func (s *servers) asWritten(state *virtualserver.State) bool {
+	h := s.have[state.Key]
+	if h == nil || h.foreign {
+		return !state.Ours()
+	}
+	if h.Server != state.Server || len(h.weights) != len(state.Real) {
+		return false
+	}
+	return !slices.ContainsFunc(state.Real, func(r virtualserver.RealState) bool {
+		weight, known := h.weights[r.Addr]
+		return !known || weight != r.Weight
+	})
+}
+
+// compare names the rules, sets and routes that are not as they were written.
+func (f *family) compare(ctx context.Context, sets *ipset.Kernel) ([]string, error) {
+	dumps, err := f.rules.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var different []string
+	for _, jump := range xtables.Missing(jumps(), dumps) {
+		different = append(different, jump.String())
+	}
+	for _, name := range tables() {
+		different = append(different, f.tables[name].Differences(dumps[name])...)
+	}
+	for k := range kinds {
+		set := k.set(f.place.ipv6)
+		same, err := f.holds(ctx, sets, k)
+		if err != nil {
+			return nil, err
+		}
+		if !same {
+			different = append(different, "set "+set.Name)
+		}
+	}
+	found, err := routes.Compare(ctx, f.place.ipv6, f.wantedRoutes())
+	for _, r := range found {
+		if !slices.ContainsFunc(f.taken, func(t *routes.Failure) bool { return t.Route == r }) {
+			different = append(different, fmt.Sprintf("route %s", r))
+		}
+	}
+	return different, err
+}
+
+// holds says whether a set has the entries that were written, and no others.
+func (f *family) holds(ctx context.Context, sets *ipset.Kernel, k kind) (bool, error) {
+	held, err := sets.List(ctx, k.set(f.place.ipv6))
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	have := make(map[ipset.Entry]mark, len(held))
+	for _, e := range held {
+		key, value := split(e)
+		have[key] = value
+	}
+	return maps.Equal(have, f.entries[k].have), nil
+}
