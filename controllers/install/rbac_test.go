@@ -83,7 +83,7 @@ var _ = Describe("RBAC", func() {
 			{"servicecidrs.networking.k8s.io", "", "", "get list watch"},
 			{"serviceproxynodes.serviceproxy.io", "", "", "get list watch"},
 			{"serviceproxynodes.serviceproxy.io/status", "", "", "patch"},
-			{"events.events.k8s.io", "", "", "create patch"},
+			{"events", "", "", "create patch"},
 		}),
 		Entry("to the operator", func() *rest.Config { return asOperator }, []grant{
 			{"nodes", "", "", "get list watch"},

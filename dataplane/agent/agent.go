@@ -8,15 +8,13 @@ import (
 	"sync"
 	"time"
 
-	apiruntime "k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
+	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/apiserver"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
@@ -52,27 +50,21 @@ type Options struct {
 // Run programs the node until the context ends. What it programmed stays.
 func Run(ctx context.Context, o Options) error {
 	logger := klog.FromContext(ctx)
-	core := rest.CopyConfig(o.API)
-	core.ContentType = apiruntime.ContentTypeProtobuf
-	core.AcceptContentTypes = apiruntime.ContentTypeProtobuf + "," + apiruntime.ContentTypeJSON
-	client, err := kubernetes.NewForConfig(core)
-	if err != nil {
-		return fmt.Errorf("making a client for the API server: %w", err)
-	}
-	nodes, err := newNodeClient(o.API)
+	core := apiserver.Protobuf(o.API)
+	nodes, err := apiserver.NewClient(o.API, v1alpha1.GroupVersion(), v1alpha1.AddToScheme)
 	if err != nil {
 		return err
 	}
 
-	broadcaster := events.NewBroadcaster(&events.EventSinkImpl{Interface: client.EventsV1()})
-	if err := broadcaster.StartRecordingToSinkWithContext(ctx); err != nil {
-		return fmt.Errorf("starting to record events: %w", err)
+	recorder, stopEvents, err := startEvents(ctx, core, o.NodeName)
+	if err != nil {
+		return err
 	}
-	defer broadcaster.Shutdown()
+	defer stopEvents()
 	report := &reporter{
 		metrics:  newMetrics(o.Version),
 		health:   health.NewStatus(o.Clock.Now),
-		recorder: broadcaster.NewRecorder(scheme.Scheme, fieldManager),
+		recorder: recorder,
 		clock:    o.Clock,
 		version:  o.Version,
 		nodeName: o.NodeName,
@@ -98,7 +90,7 @@ func Run(ctx context.Context, o Options) error {
 	// Watches are not waited for. While the API server is away, a reflector sees only when its next attempt is due that it has
 	// to end (watchList in client-go's tools/cache/reflector.go), and it holds nothing that anybody would miss.
 	go func() {
-		if err := services.Run(ctx, client); err != nil {
+		if err := services.Run(ctx, core); err != nil {
 			cancel(err)
 		}
 	}()

@@ -44,6 +44,6 @@ func (r *reporter) announce(s *snapshot) {
 	r.logger.Info("Node changed", "condition", ready.Type, "status", ready.Status, "reason", ready.Reason, "message", ready.Message)
 	if r.recorder != nil && s.uid != "" { // else there is no object: the settings are from a file
 		node := &corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion().String(), Kind: "ServiceProxyNode", Name: r.nodeName, UID: s.uid}
-		r.recorder.Eventf(node, nil, level, ready.Reason, "Program", "%s", ready.Message)
+		r.recorder.Event(node, level, ready.Reason, ready.Message)
 	}
 }

@@ -8,9 +8,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -97,28 +94,6 @@ func (s *assignmentStore) Resync() error { return nil }
 
 // resource is the path of ServiceProxyNodes in the API.
 const resource = "serviceproxynodes"
-
-// newNodeClient returns a client for ServiceProxyNodes that needs no discovery, so that it can be made while the API
-// server is away.
-func newNodeClient(config *rest.Config) (rest.Interface, error) {
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the kinds of %s: %w", v1alpha1.GroupName, err)
-	}
-	metav1.AddToGroupVersion(scheme, schema.GroupVersion{Version: "v1"}) // for the errors that the API server answers with
-	c := rest.CopyConfig(config)
-	gv := v1alpha1.GroupVersion()
-	c.GroupVersion = &gv
-	c.APIPath = "/apis"
-	c.ContentConfig.ContentType = runtime.ContentTypeJSON
-	c.AcceptContentTypes = runtime.ContentTypeJSON
-	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	client, err := rest.RESTClientFor(c)
-	if err != nil {
-		return nil, fmt.Errorf("making a client for ServiceProxyNodes: %w", err)
-	}
-	return client, nil
-}
 
 // follow watches the ServiceProxyNode of a node until the context ends.
 func (s *assignmentStore) follow(ctx context.Context, client rest.Interface, nodeName string) {

@@ -134,8 +134,8 @@ func (l *loop) repair(ctx context.Context, different, suspects []string) (effect
 	now := l.clock.Now()
 	if uid := l.state.assignment.UID; l.report.recorder != nil && uid != "" && now.Sub(l.guard.toldAt) >= repairEventGap {
 		node := &corev1.ObjectReference{APIVersion: v1alpha1.GroupVersion().String(), Kind: "ServiceProxyNode", Name: l.report.nodeName, UID: uid}
-		l.report.recorder.Eventf(node, nil, corev1.EventTypeWarning, v1alpha1.ReasonChangedByOthers, "Repair",
-			"%s", shorten(fmt.Sprintf("%d repairs of what somebody else had changed in the kernel: %s", l.guard.untold, list(different))))
+		l.report.recorder.Event(node, corev1.EventTypeWarning, v1alpha1.ReasonChangedByOthers,
+			shorten(fmt.Sprintf("%d repairs of what somebody else had changed in the kernel: %s", l.guard.untold, list(different))))
 		l.guard.toldAt, l.guard.untold = now, 0
 	}
 	return repaired, nil

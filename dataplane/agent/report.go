@@ -13,7 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
@@ -37,7 +37,7 @@ const (
 type reporter struct {
 	metrics  *metrics
 	health   *health.Status
-	recorder events.EventRecorder
+	recorder record.EventRecorder
 	clock    clock.Clock
 	version  string
 	nodeName string
@@ -103,7 +103,7 @@ func (r *reporter) problems(problems []catalog.Problem) {
 		r.logger.Info("Left out a part of an object", "kind", p.Object.Kind, "object", klog.KRef(p.Object.Namespace, p.Object.Name),
 			"field", p.Field, "reason", p.Message)
 		if r.recorder != nil {
-			r.recorder.Eventf(&p.Object, nil, corev1.EventTypeWarning, "NotProgrammed", "Program", "%s: %s", p.Field, p.Message)
+			r.recorder.Eventf(&p.Object, corev1.EventTypeWarning, "NotProgrammed", "%s: %s", p.Field, p.Message)
 		}
 	}
 }

@@ -12,8 +12,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 )
@@ -27,14 +25,11 @@ const (
 // Follow watches the EndpointSlice of the API servers until the context ends. It watches one object by its name, which
 // costs an API server nothing while other EndpointSlices change.
 func (s *Servers) Follow(ctx context.Context) error {
-	config := s.Config()
-	config.ContentType = runtime.ContentTypeProtobuf
-	config.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	client, err := kubernetes.NewForConfig(config)
+	client, err := NewClient(Protobuf(s.Config()), discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme)
 	if err != nil {
-		return fmt.Errorf("making a client for EndpointSlices: %w", err)
+		return err
 	}
-	lw := cache.NewFilteredListWatchFromClient(client.DiscoveryV1().RESTClient(), "endpointslices", SliceNamespace,
+	lw := cache.NewFilteredListWatchFromClient(client, "endpointslices", SliceNamespace,
 		func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, SliceName).String()
 		})

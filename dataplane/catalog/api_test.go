@@ -20,7 +20,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 
@@ -214,14 +213,10 @@ func follow(t *testing.T, objects ...object) world {
 
 func (a *api) catalog(t *testing.T) *catalog.Catalog {
 	t.Helper()
-	client, err := kubernetes.NewForConfig(&rest.Config{Host: a.URL, QPS: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := catalog.New("here", time.Now)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx, client) }()
+	go func() { done <- c.Run(ctx, &rest.Config{Host: a.URL, QPS: -1}) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

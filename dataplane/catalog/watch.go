@@ -17,9 +17,10 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/serviceproxy/service-proxy-operator/dataplane/apiserver"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 )
 
@@ -31,9 +32,21 @@ const (
 	kindNodes        = "nodes"
 )
 
-// Run watches the API until the context ends. The client should speak protobuf. A lost connection is retried for ever,
-// and what is known stays known meanwhile.
-func (c *Catalog) Run(ctx context.Context, client kubernetes.Interface) error {
+// Run watches the API until the context ends. The configuration should ask for protobuf. A lost connection is retried for
+// ever, and what is known stays known meanwhile.
+func (c *Catalog) Run(ctx context.Context, config *rest.Config) error {
+	core, err := apiserver.NewClient(config, corev1.SchemeGroupVersion, corev1.AddToScheme)
+	if err != nil {
+		return err
+	}
+	discovery, err := apiserver.NewClient(config, discoveryv1.SchemeGroupVersion, discoveryv1.AddToScheme)
+	if err != nil {
+		return err
+	}
+	networking, err := apiserver.NewClient(config, networkingv1.SchemeGroupVersion, networkingv1.AddToScheme)
+	if err != nil {
+		return err
+	}
 	noHeadless, err := labels.NewRequirement(corev1.IsHeadlessService, selection.DoesNotExist, nil)
 	if err != nil {
 		return fmt.Errorf("building the selector of EndpointSlices: %w", err)
@@ -57,19 +70,19 @@ func (c *Catalog) Run(ctx context.Context, client kubernetes.Interface) error {
 	var wg sync.WaitGroup
 	reflect := func(kind string, api cache.Getter, expected runtime.Object, store cache.ReflectorStore, selector func(*metav1.ListOptions)) {
 		lw := cache.NewFilteredListWatchFromClient(api, kind, metav1.NamespaceAll, selector)
-		reflector := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(c.tolerateAbsence(kind, lw), client),
+		reflector := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(c.tolerateAbsence(kind, lw), api),
 			expected, store, cache.ReflectorOptions{Name: "catalog/" + kind})
 		wg.Go(func() { reflector.RunWithContext(ctx) })
 	}
 	// Headless Services have no address to be reached at, so they need not even be sent.
-	reflect(kindServices, client.CoreV1().RESTClient(), &corev1.Service{}, services, func(o *metav1.ListOptions) {
+	reflect(kindServices, core, &corev1.Service{}, services, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
 	})
-	reflect(kindSlices, client.DiscoveryV1().RESTClient(), &discoveryv1.EndpointSlice{}, endpointSlices, func(o *metav1.ListOptions) {
+	reflect(kindSlices, discovery, &discoveryv1.EndpointSlice{}, endpointSlices, func(o *metav1.ListOptions) {
 		o.LabelSelector = labels.NewSelector().Add(*noHeadless).String()
 	})
-	reflect(kindServiceCIDRs, client.NetworkingV1().RESTClient(), &networkingv1.ServiceCIDR{}, serviceCIDRs, func(*metav1.ListOptions) {})
-	reflect(kindNodes, client.CoreV1().RESTClient(), &corev1.Node{}, node, func(o *metav1.ListOptions) {
+	reflect(kindServiceCIDRs, networking, &networkingv1.ServiceCIDR{}, serviceCIDRs, func(*metav1.ListOptions) {})
+	reflect(kindNodes, core, &corev1.Node{}, node, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, c.nodeName).String()
 	})
 	wg.Wait()
