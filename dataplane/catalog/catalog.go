@@ -32,6 +32,8 @@ type Catalog struct {
 	problems    []Problem
 	worldChange bool
 	changes     Changes
+	// remembered stands in for what is not listed yet; nil when nothing does.
+	remembered *remembered
 }
 
 // Node is what the data plane needs of the node's own Node object.
@@ -118,15 +120,19 @@ type Batch struct {
 	// Triggered are the times at which the endpoints in Entries changed in the cluster, where that is known.
 	Triggered []time.Time
 	Problems  []Problem
+	// Remembered says that this is what Restore was given, because the first lists are not complete.
+	Remembered bool
 }
 
-// Take returns what changed since the last Take, or false as long as the first lists are not complete.
+// Take returns what changed since the last Take, or false as long as the first lists are not complete and nothing was
+// restored.
 func (c *Catalog) Take() (Batch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.syncedLocked() {
-		return Batch{}, false
+		return c.takeRememberedLocked()
 	}
+	c.forgetRememberedLocked()
 	b := Batch{World: c.worldLocked(), WorldChanged: c.worldChange, Triggered: c.triggered, Problems: c.problems}
 	for name, since := range c.dirty {
 		if b.Since.IsZero() || since.Before(b.Since) {
@@ -155,6 +161,13 @@ func (c *Catalog) Take() (Batch, bool) {
 func (c *Catalog) All() []Entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.remembered != nil && !c.syncedLocked() {
+		return slices.Clone(c.remembered.Entries)
+	}
+	return c.entriesLocked()
+}
+
+func (c *Catalog) entriesLocked() []Entry {
 	entries := make([]Entry, 0, len(c.services))
 	for name := range c.services {
 		entries = append(entries, c.entryLocked(name))
