@@ -121,7 +121,7 @@ func cleanup(stateDir, hostRoot *string) *cobra.Command {
 			if kubeProxy {
 				return foreignproxy.Remove(cmd.Context(), *hostRoot)
 			}
-			err := errors.Join(iptables.Cleanup(cmd.Context()), ipvs.Cleanup(cmd.Context()), laststate.Folder(*stateDir).RemoveSettings())
+			err := errors.Join(iptables.Cleanup(cmd.Context()), ipvs.Cleanup(cmd.Context()), laststate.Folder(*stateDir).Remove())
 			if err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}

@@ -108,11 +108,13 @@ func Run(ctx context.Context, o Options) error {
 	prober := probe.New(o.Clock)
 	pulse := newPulse(prober, o.Clock)
 	wg.Go(func() { pulse.run(ctx) })
+	last := newRecollection(laststate.Folder(o.StateDir), services, o.Clock)
+	wg.Go(func() { last.run(ctx) })
 	(&loop{
 		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
 		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
 		prober: prober, pulse: pulse, guard: newGuard(ctx), memory: memory{folder: laststate.Folder(o.StateDir)},
-		onDuty: onDuty,
+		recollection: last, onDuty: onDuty,
 	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

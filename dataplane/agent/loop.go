@@ -54,6 +54,8 @@ type loop struct {
 	pulse   *pulse
 	guard   *guard
 	memory  memory
+	// recollection has the last Services and endpoints, for a start without the API server.
+	recollection *recollection
 	// lookedAt is when another Service proxy was looked for, and cleared says that everything of ours was removed.
 	lookedAt time.Time
 	cleared  bool
@@ -159,8 +161,8 @@ func (l *loop) step(ctx context.Context) outcome {
 		l.setDuty(ctx, l.offDuty != nil && !l.cleared)
 	case !complete:
 		l.setDuty(ctx, true)
+		done = outcome{next: l.lookBack(ctx)}
 		l.stepped(ctx)
-		done = outcome{next: idle}
 	default:
 		l.setDuty(ctx, true)
 		done = l.carryOut(ctx, target, &batch)
@@ -189,6 +191,7 @@ func (l *loop) carryOut(ctx context.Context, target *Assignment, batch *catalog.
 		}
 	}
 	changes := l.compute(entries)
+	l.recollect(ctx, batch, len(changes) > 0)
 	l.report.problems(l.checks.follow(ctx, entries, l.plan().nodePortAddresses))
 	if l.current() == nil {
 		l.stepped(ctx)
@@ -390,7 +393,7 @@ func (l *loop) stepRetirement(ctx context.Context) (time.Duration, error) {
 // stepped tells of the state after a step, and keeps what is to be known after a restart.
 func (l *loop) stepped(ctx context.Context) {
 	l.memory.keep(ctx, &l.state)
-	l.state.forgetful = l.memory.problem
+	l.state.forgetful = cmp.Or(l.memory.problem, l.recollection.forgetful())
 	l.feelPulse(ctx)
 	l.report.stepped(&l.state)
 }

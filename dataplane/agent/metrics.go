@@ -29,6 +29,7 @@ type metrics struct {
 	assignmentAccepted prometheus.Gauge
 	dataPathBroken     prometheus.Gauge
 	drift              prometheus.Gauge
+	runningFromMemory  prometheus.Gauge
 }
 
 func newMetrics(version string) *metrics {
@@ -71,6 +72,8 @@ func newMetrics(version string) *metrics {
 			"1 when the node's settings can be carried out here, 0 when the settings before them go on running."),
 		dataPathBroken: gauge("serviceproxy_data_path_broken",
 			"Probed addresses of Services that do not answer from this node although every endpoint does when asked directly."),
+		runningFromMemory: gauge("serviceproxy_running_from_memory",
+			"1 while Services are programmed from what was known before the agent started, because the API server has not listed them since."),
 		drift: gauge("serviceproxy_drift",
 			"Rules, virtual servers, sets, routes and kernel parameters that someone else has changed and that are left so, because spec.sync.drift is ReportOnly."),
 	}
@@ -79,7 +82,8 @@ func newMetrics(version string) *metrics {
 	build.Set(1)
 	m.registry.MustRegister(m.collectors()...)
 	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
-		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, m.dataPathBroken, m.drift, build,
+		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, m.dataPathBroken, m.drift,
+		m.runningFromMemory, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

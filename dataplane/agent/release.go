@@ -70,5 +70,6 @@ func (l *loop) clear(ctx context.Context, drain time.Duration) error {
 	l.state = state{backend: l.state.backend, ipvs: l.state.ipvs, assignment: l.state.assignment, foreign: l.state.foreign,
 		services: l.state.services, endpoints: l.state.endpoints}
 	l.memory.forget(ctx)
+	l.recollection.forget(ctx)
 	return nil
 }

@@ -44,6 +44,9 @@ type state struct {
 	disputes, leftOut, refusedByKernel []string
 	// forgetful says why a restart would not know what runs now; empty when it would.
 	forgetful string
+	// remembered is when the API server said what the kernel is programmed from, where it has not said anything since the
+	// agent started; zero where it has.
+	remembered time.Time
 	// broken are the ways into Services that do not work although their endpoints do.
 	broken []string
 	// foreign is what was found of another Service proxy; nil before it was looked for.
@@ -166,6 +169,10 @@ func (s *state) conditions() []metav1.Condition {
 	default:
 		programmed.Status, programmed.Reason = metav1.ConditionTrue, v1alpha1.ReasonSynced
 		programmed.Message = "the kernel holds what Services and EndpointSlices say"
+		if !s.remembered.IsZero() {
+			programmed.Message = "the kernel holds what Services and EndpointSlices said at " + s.remembered.UTC().Format(time.RFC3339) +
+				", because the API server has not listed them since this agent started"
+		}
 		if n := len(s.disputes); n > 0 {
 			programmed.Message += fmt.Sprintf("; %d addresses are claimed by several Services: %s", n, s.disputes[0])
 		}

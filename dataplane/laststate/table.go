@@ -151,11 +151,13 @@ func decodeTable(r io.Reader) (*catalog.Snapshot, error) {
 	return &s, nil
 }
 
-// Remove removes everything that an agent ever kept here. It is no error if there is nothing.
-func (f Folder) Remove() error {
-	err := os.Remove(f.tablePath())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+// RemoveTable removes the table. It is no error if there is none.
+func (f Folder) RemoveTable() error {
+	if err := os.Remove(f.tablePath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the last Services and endpoints: %w", err)
 	}
-	return errors.Join(f.RemoveSettings(), err)
+	return nil
 }
+
+// Remove removes everything that an agent ever kept here. It is no error if there is nothing.
+func (f Folder) Remove() error { return errors.Join(f.RemoveSettings(), f.RemoveTable()) }
