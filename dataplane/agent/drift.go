@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +26,10 @@ const (
 	gather = 100 * time.Millisecond
 	// shortestRest is the shortest time between two comparisons, and restFactor keeps the share of time that they take below
 	// one in ten, whatever others do to the kernel.
-	shortestRest = time.Second
-	restFactor   = 10
+	shortestRest = time.Second / 2
+	// glanceInterval is the time between two looks for changes of which the kernel gives no notice.
+	glanceInterval = 5 * time.Second
+	restFactor     = 10
 	// repairEventGap is the shortest time between two events about repairs.
 	repairEventGap = time.Minute
 )
@@ -38,6 +41,9 @@ type guard struct {
 	heard *drift.Watcher
 	// restUntil is when it may be compared again.
 	restUntil time.Time
+	// glanceAt is when to look for what the kernel gives no notice of, and parameters what was not right then.
+	glanceAt   time.Time
+	parameters []string
 	// suspects is what may have been changed since the last comparison, as far as it is known.
 	suspects []string
 	// toldAt is when an event was made about a repair, and untold how much was repaired since.
@@ -63,17 +69,41 @@ func (g *guard) changed() <-chan struct{} {
 	return g.heard.Changed()
 }
 
-// heed moves the next comparison forward when something was heard.
-func (l *loop) heed() {
-	if l.guard.heard == nil {
+// heed moves the next comparison forward when something was heard or seen.
+func (l *loop) heed(ctx context.Context) {
+	now := l.clock.Now()
+	if l.guard.heard != nil {
+		if suspects := l.guard.heard.Take(); len(suspects) > 0 {
+			l.guard.suspects = append(l.guard.suspects, suspects...)
+			l.compareBy(now.Add(gather))
+		}
+	}
+	if l.trial != nil || l.course == nil || now.Before(l.guard.glanceAt) {
 		return
 	}
-	suspects := l.guard.heard.Take()
-	if len(suspects) == 0 {
-		return
+	l.guard.glanceAt = now.Add(glanceInterval)
+	changed, err := l.course.engine.Changed(ctx)
+	if err != nil {
+		klog.FromContext(ctx).Error(err, "Looking for changes by others failed; they are found when everything is compared")
 	}
-	l.guard.suspects = append(l.guard.suspects, suspects...)
-	l.compareBy(l.clock.Now().Add(gather))
+	parameters := l.parametersAstray()
+	if changed || !slices.Equal(parameters, l.guard.parameters) {
+		l.guard.parameters = parameters
+		l.compareBy(now)
+	}
+}
+
+// parametersAstray are the parameters of the kernel that somebody else has set, where we may set them.
+func (l *loop) parametersAstray() []string {
+	if len(l.state.refusedByKernel) > 0 {
+		return nil
+	}
+	return conntrack.Compare(l.hostRoot, l.plan().kernel)
+}
+
+// dueIn is how long there is nothing to be looked at.
+func (g *guard) dueIn(now, verifyAt time.Time) time.Duration {
+	return min(verifyAt.Sub(now), g.glanceAt.Sub(now))
 }
 
 // reconsider has a write followed by another look at what was left different: it may have been put right by the way.
@@ -101,7 +131,8 @@ func (l *loop) lookForDrift(ctx context.Context) (effect, error) {
 	if err != nil {
 		return effect{}, err
 	}
-	different = append(different, conntrack.Compare(l.hostRoot, l.plan().kernel)...)
+	l.guard.parameters = l.parametersAstray()
+	different = append(different, l.guard.parameters...)
 	var repaired effect
 	if l.course.assignment.Settings.Sync.Drift == v1alpha1.DriftReportOnly {
 		if strings.Join(different, "\n") != strings.Join(l.state.drifted, "\n") {
@@ -109,7 +140,7 @@ func (l *loop) lookForDrift(ctx context.Context) (effect, error) {
 		}
 		l.state.drifted = different
 	} else {
-		l.state.drifted, l.parametersDue = nil, true
+		l.state.drifted, l.guard.parameters, l.parametersDue = nil, nil, true
 		if len(different) > 0 {
 			repaired, err = l.repair(ctx, different, suspects)
 		}

@@ -269,7 +269,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	if !batch.Since.IsZero() {
 		l.report.queued(batch.Since)
 	}
-	l.heed()
+	l.heed(ctx)
 	start := l.clock.Now()
 	verify := l.trial == nil && !start.Before(l.verifyAt)
 	full := verify || l.current().fresh
@@ -326,7 +326,7 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 		klog.FromContext(ctx).Error(err, "Some flows may still go where they went", "retryIn", l.nextRetry())
 		return outcome{took: took, next: l.backOff()}
 	}
-	return outcome{took: took, next: min(next, l.verifyAt.Sub(now))}
+	return outcome{took: took, next: min(next, l.guard.dueIn(now, l.verifyAt))}
 }
 
 // apply gives changes to the engines: to the one whose rules lead packets, and to one that is to take over.

@@ -29,6 +29,8 @@ type engine interface {
 	Verify(ctx context.Context) (effect, error)
 	// Compare names what the kernel does not hold as it was written, and writes nothing.
 	Compare(ctx context.Context) ([]string, error)
+	// Changed says whether somebody else may have changed something of which the kernel gives no notice. It costs little.
+	Changed(ctx context.Context) (bool, error)
 	Rules() int
 	problems() []catalog.Problem
 	// drain removes what had to wait for connections to end. It returns when to look again; zero for never.

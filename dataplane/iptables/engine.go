@@ -106,6 +106,7 @@ type engine struct {
 	healthPorts []uint16
 
 	nat, filter *xtables.Table
+	glance      *xtables.Glance
 	sets        *sets
 	// stale says that what the kernel holds is not known.
 	stale bool
@@ -132,7 +133,8 @@ func newEngine(t *xtables.Programs, settings Settings) *engine {
 		tools:  t,
 		render: renderer{Programs: t, settings: settings},
 		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
-		nat:    xtables.NewTable("nat", prefix), filter: xtables.NewTable("filter", prefix), sets: newSets(t.IPv6),
+		nat:    xtables.NewTable("nat", prefix), filter: xtables.NewTable("filter", prefix),
+		glance: t.NewGlance("nat", "filter"), sets: newSets(t.IPv6),
 		stale: true,
 	}
 	nibbles := dispatch.AddressNibbles(t.IPv6)
@@ -285,7 +287,7 @@ func (e *engine) write(ctx context.Context, missing []xtables.Jump) (w xtables.W
 	if err := e.sets.create(); err != nil {
 		return w, err
 	}
-	if w, err = e.tools.Write(ctx, missing, e.nat, e.filter); err != nil {
+	if w, err = e.glance.Around(func() (xtables.Written, error) { return e.tools.Write(ctx, missing, e.nat, e.filter) }); err != nil {
 		return w, err
 	}
 	return w, e.sets.remove()

@@ -13,6 +13,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 )
 
@@ -78,7 +79,9 @@ var _ = Describe("An engine", func() {
 			want := k.dump()
 			Expect(engine.Compare(ctx)).To(BeEmpty())
 			for _, program := range []string{"iptables", "ip6tables"} {
+				Expect(engine.Changed(ctx)).To(BeFalse())
 				do(k, program)
+				Expect(engine.Changed(ctx)).To(Equal(k.backend == xtables.Legacy), "nf_tables gives notice")
 				protocol := map[string]string{"iptables": "IPv4", "ip6tables": "IPv6"}[program]
 				Expect(engine.Compare(ctx)).To(And(Not(BeEmpty()), HaveEach(HaveSuffix(protocol))))
 				repaired, err := engine.Verify(ctx)

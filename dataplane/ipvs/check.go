@@ -98,7 +98,7 @@ func (f *family) compare(ctx context.Context, sets *ipset.Kernel) ([]string, err
 	}
 	found, err := routes.Compare(ctx, f.place.ipv6, f.wantedRoutes())
 	for _, r := range found {
-		if !slices.ContainsFunc(f.taken, func(t *routes.Failure) bool { return t.Route == r }) {
+		if !f.isTaken(r) {
 			different = append(different, fmt.Sprintf("route %s", r))
 		}
 	}
@@ -120,4 +120,95 @@ func (f *family) holds(ctx context.Context, sets *ipset.Kernel, k kind) (bool, e
 		have[key] = value
 	}
 	return maps.Equal(have, f.entries[k].have), nil
+}
+
+// serversAtOnce is how many virtual servers Changed looks at closely: their turn comes again when all others had theirs.
+const serversAtOnce = 100
+
+// Changed says whether somebody else may have changed something, at little cost and as far as no full list is needed for
+// it. The weights of real servers, and virtual servers of IPv6, are looked at in turn.
+func (e *Engine) Changed(ctx context.Context) (bool, error) {
+	if e.stale {
+		return false, nil
+	}
+	changed, err := e.servers.changed(ctx)
+	if err != nil || changed {
+		return changed, err
+	}
+	for _, f := range e.families {
+		if changed, err = f.changed(ctx, e.sets); err != nil || changed {
+			return changed, err
+		}
+	}
+	return false, nil
+}
+
+func (s *servers) changed(ctx context.Context) (bool, error) {
+	ours, changed := 0, false
+	err := virtualserver.Summaries(func(server virtualserver.Server, reals int) {
+		if h := s.have[server.Key]; h == nil || h.foreign {
+			changed = changed || server.Ours()
+			return
+		}
+		h := s.have[server.Key]
+		ours++
+		changed = changed || h.Server != server || len(h.weights) != reals
+	})
+	if err != nil {
+		return false, err
+	}
+	for key, h := range s.have {
+		if !key.IPv6 && !h.foreign {
+			ours--
+		}
+	}
+	if changed || ours != 0 {
+		return true, nil
+	}
+	return s.changedInTurn(ctx)
+}
+
+// changedInTurn looks closely at the next virtual servers.
+func (s *servers) changedInTurn(ctx context.Context) (bool, error) {
+	if len(s.turn) == 0 {
+		s.turn = slices.Collect(maps.Keys(s.have))
+	}
+	some := s.turn[:min(serversAtOnce, len(s.turn))]
+	s.turn = s.turn[len(some):]
+	for _, key := range some {
+		h := s.have[key]
+		if h == nil || h.foreign {
+			continue // it has gone since
+		}
+		state, err := s.kernel.Get(ctx, key)
+		if errors.Is(err, unix.ESRCH) || err == nil && !s.asWritten(&state) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (f *family) changed(ctx context.Context, sets *ipset.Kernel) (bool, error) {
+	if changed, err := f.glance.Changed(); err != nil || changed {
+		return changed, err
+	}
+	for k := range kinds {
+		count, err := sets.Count(ctx, k.set(f.place.ipv6))
+		if errors.Is(err, unix.ENOENT) || err == nil && count != len(f.entries[k].have) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	found, err := routes.Compare(ctx, f.place.ipv6, f.wantedRoutes())
+	return slices.ContainsFunc(found, func(r routes.Route) bool { return !f.isTaken(r) }), err
+}
+
+// isTaken says whether a route of ours is not there because somebody else has it.
+func (f *family) isTaken(r routes.Route) bool {
+	return slices.ContainsFunc(f.taken, func(t *routes.Failure) bool { return t.Route == r })
 }

@@ -24,6 +24,7 @@ type family struct {
 	routesDue bool
 
 	tables  map[string]*xtables.Table
+	glance  *xtables.Glance
 	entries [kinds]*ledger[ipset.Entry, mark]
 	routes  *ledger[netip.Prefix, routes.Route]
 }
@@ -38,6 +39,7 @@ func newFamily(programs *xtables.Programs, settings *Settings) *family {
 		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
 		left:   map[forwarding.PortID][]string{},
 		tables: map[string]*xtables.Table{},
+		glance: programs.NewGlance(tables()...),
 		routes: newLedger[netip.Prefix, routes.Route](),
 	}
 	for _, name := range tables() {
@@ -178,7 +180,9 @@ func (f *family) writeRules(ctx context.Context, missing []xtables.Jump) (xtable
 			f.tables[name].Want(c)
 		}
 	}
-	return f.rules.Write(ctx, missing, f.tables["nat"], f.tables["mangle"], f.tables["filter"])
+	return f.glance.Around(func() (xtables.Written, error) {
+		return f.rules.Write(ctx, missing, f.tables["nat"], f.tables["mangle"], f.tables["filter"])
+	})
 }
 
 func (f *family) ruleCount() int {

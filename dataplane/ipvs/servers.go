@@ -26,6 +26,8 @@ type servers struct {
 	foreign map[virtualserver.Key]struct{}
 	// draining are real servers that have left, and since when.
 	draining map[leaving]time.Time
+	// turn are the virtual servers that are still to be looked at before all others.
+	turn []virtualserver.Key
 }
 
 // held is a virtual server in the kernel. Nothing is known of the real servers of one that is not ours.

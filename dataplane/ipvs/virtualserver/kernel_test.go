@@ -71,6 +71,23 @@ var _ = Describe("Kernel", func() {
 		do(ctx, servers, set)
 		expectStates(ctx, servers, want)
 
+		By("telling of those of IPv4 in one call")
+		var add4 virtualserver.Batch
+		var summaries, want4 []virtualserver.Server
+		for i := range want {
+			if !want[i].IPv6 {
+				want4 = append(want4, want[i].Server)
+				add4.AddReal(want[i].Key, realServer("10.2.0.1:8080", 1))
+				add4.AddReal(want[i].Key, realServer("10.2.0.2:8080", 0))
+			}
+		}
+		do(ctx, servers, add4)
+		Expect(virtualserver.Summaries(func(s virtualserver.Server, reals int) {
+			Expect(reals).To(Equal(2))
+			summaries = append(summaries, s)
+		})).To(Succeed())
+		Expect(summaries).To(ConsistOf(want4))
+
 		var remove virtualserver.Batch
 		for i := range want {
 			remove.DeleteServer(want[i].Key)
