@@ -118,6 +118,7 @@ func (r *reporter) stepped(s *state) {
 	r.metrics.assignmentAccepted.Set(map[bool]float64{true: 1}[s.refused == nil])
 	r.metrics.dataPathBroken.Set(float64(len(s.broken)))
 	r.metrics.drift.Set(float64(len(s.drifted)))
+	r.health.SetRemembered(s.remembered)
 	r.metrics.runningFromMemory.Set(map[bool]float64{true: 1}[!s.remembered.IsZero()])
 	if s.failed != nil {
 		r.metrics.failures.Inc()

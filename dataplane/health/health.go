@@ -27,6 +27,8 @@ type Status struct {
 	eligible bool
 	// broken says why Services do not work although the kernel follows; empty while they do.
 	broken string
+	// remembered is when the API server said what the kernel follows, where that was before this program started.
+	remembered time.Time
 	// assigned says whether there is anything to do; nil until that is known.
 	assigned *bool
 }
@@ -67,6 +69,15 @@ func (s *Status) SetBroken(reason string) {
 	s.broken = reason
 }
 
+// SetRemembered says that the kernel follows what the API server said at a time before this program started, because it has
+// not answered since; zero when it has. That is better than nothing, and no reason to turn to other nodes, which may boot
+// like this one.
+func (s *Status) SetRemembered(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remembered = at
+}
+
 // SetAssigned says whether this node has been given anything to do.
 func (s *Status) SetAssigned(assigned bool) {
 	s.mu.Lock()
@@ -89,6 +100,9 @@ type answer struct {
 	Healthy      bool      `json:"healthy"`
 	// Broken says why Services do not work, where they do not. kube-proxy has no such field.
 	Broken string `json:"broken,omitempty"`
+	// Remembered is when the API server said what is programmed, where it has not answered since the start. kube-proxy has
+	// no such field.
+	Remembered time.Time `json:"remembered,omitzero"`
 	// Status has the same for each family, as kube-proxy does. Both are written in one sync, so they never differ.
 	Status map[string]familyStatus `json:"status"`
 }
@@ -102,7 +116,7 @@ func (s *Status) answer() answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, eligible := s.now(), s.eligible
-	a := answer{LastUpdated: s.lastSync, CurrentTime: now, NodeEligible: &eligible, Broken: s.broken}
+	a := answer{LastUpdated: s.lastSync, CurrentTime: now, NodeEligible: &eligible, Broken: s.broken, Remembered: s.remembered}
 	a.Healthy = s.waiting.IsZero() || now.Sub(s.waiting) < stuckAfter
 	return a
 }
@@ -130,7 +144,7 @@ func (s *Status) Readyz(w http.ResponseWriter, _ *http.Request) {
 // the node, nor on the API server.
 func (s *Status) Livez(w http.ResponseWriter, _ *http.Request) {
 	a := s.answer()
-	a.NodeEligible, a.Broken = nil, ""
+	a.NodeEligible, a.Broken, a.Remembered = nil, "", time.Time{}
 	write(w, a, a.Healthy, s.livezs)
 }
 
