@@ -107,6 +107,7 @@ type engine struct {
 
 	nat, filter *xtables.Table
 	glance      *xtables.Glance
+	order       *xtables.Order
 	sets        *sets
 	// stale says that what the kernel holds is not known.
 	stale bool
@@ -134,7 +135,7 @@ func newEngine(t *xtables.Programs, settings Settings) *engine {
 		render: renderer{Programs: t, settings: settings},
 		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
 		nat:    xtables.NewTable("nat", prefix), filter: xtables.NewTable("filter", prefix),
-		glance: t.NewGlance("nat", "filter"), sets: newSets(t.IPv6),
+		glance: t.NewGlance("nat", "filter"), order: xtables.NewOrder(), sets: newSets(t.IPv6),
 		stale: true,
 	}
 	nibbles := dispatch.AddressNibbles(t.IPv6)
@@ -275,8 +276,14 @@ func (e *engine) verify(ctx context.Context) (xtables.Written, error) {
 		}
 	}
 	e.renderAll()
+	moved := e.order.Moved(jumps(), tables)
+	if err := e.order.Restore(ctx, e.tools, moved); err != nil {
+		return xtables.Written{}, err
+	}
 	e.stale = false
-	return e.write(ctx, xtables.Missing(jumps(), tables))
+	w, err := e.write(ctx, xtables.Missing(jumps(), tables))
+	w.Jumps += len(moved)
+	return w, err
 }
 
 // write gives the kernel what is pending, and jumps that are missing. Table nat goes first: what it sends to a backend,

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -93,6 +94,33 @@ var _ = Describe("An engine", func() {
 			}
 		})
 	}
+
+	onBothBackends("puts a jump first again that was moved behind rules of others, and leaves rules that were put before it", func(ctx context.Context, k *kernel) {
+		foreignRules(k)
+		w := everything()
+		engine := iptables.New(probe(ctx), w.settings)
+		_, err := engine.Apply(ctx, w.all())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(engine.Compare(ctx)).To(BeEmpty())
+		k.run("iptables", "-t", "nat", "-I", "PREROUTING", "-s", "192.0.2.1", "-j", "ACCEPT")
+		Expect(engine.Compare(ctx)).To(BeEmpty())
+		const jump = "service proxy: Services"
+		want := k.dump()
+		for range 3 {
+			k.run("iptables", "-t", "nat", "-D", "PREROUTING", "-m", "comment", "--comment", jump, "-j", "SPROXY-SERVICES")
+			k.run("iptables", "-t", "nat", "-A", "PREROUTING", "-m", "comment", "--comment", jump, "-j", "SPROXY-SERVICES")
+			Expect(engine.Compare(ctx)).To(ConsistOf(HavePrefix("jump to SPROXY-SERVICES in chain PREROUTING of table nat")))
+			repaired, err := engine.Verify(ctx)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(repaired.Jumps).To(Equal(1))
+			Expect(engine.Compare(ctx)).To(BeEmpty())
+		}
+		Expect(strings.Count(k.dump(), jump)).To(Equal(strings.Count(want, jump)))
+		By("not quarrelling for ever with one who wants it so")
+		k.run("iptables", "-t", "nat", "-D", "PREROUTING", "-j", "KUBE-SERVICES")
+		k.run("iptables", "-t", "nat", "-I", "PREROUTING", "-j", "KUBE-SERVICES")
+		Expect(engine.Compare(ctx)).To(BeEmpty())
+	})
 
 	onBothBackends("leaves the rules of others alone, and removes all of its own in the end", func(ctx context.Context, k *kernel) {
 		foreignRules(k)

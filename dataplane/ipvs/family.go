@@ -25,6 +25,7 @@ type family struct {
 
 	tables  map[string]*xtables.Table
 	glance  *xtables.Glance
+	order   *xtables.Order
 	entries [kinds]*ledger[ipset.Entry, mark]
 	routes  *ledger[netip.Prefix, routes.Route]
 }
@@ -39,7 +40,7 @@ func newFamily(programs *xtables.Programs, settings *Settings) *family {
 		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
 		left:   map[forwarding.PortID][]string{},
 		tables: map[string]*xtables.Table{},
-		glance: programs.NewGlance(tables()...),
+		glance: programs.NewGlance(tables()...), order: xtables.NewOrder(),
 		routes: newLedger[netip.Prefix, routes.Route](),
 	}
 	for _, name := range tables() {
@@ -168,7 +169,12 @@ func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Writ
 		table.Found(dumps[name])
 		table.DropAll()
 	}
+	moved := f.order.Moved(jumps(), dumps)
+	if err := f.order.Restore(ctx, f.rules.Programs, moved); err != nil {
+		return w, err
+	}
 	w, err = f.writeRules(ctx, xtables.Missing(jumps(), dumps))
+	w.Jumps += len(moved)
 	f.routesDue = true
 	return w, err
 }
