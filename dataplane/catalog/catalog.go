@@ -21,8 +21,8 @@ type Catalog struct {
 
 	mu           sync.Mutex
 	services     map[types.NamespacedName]*forwarding.Service
-	slices       map[types.NamespacedName]*slice                        // by the name of the slice
-	byService    map[types.NamespacedName]map[types.NamespacedName]bool // names of slices, by Service
+	slices       map[types.NamespacedName]*slice   // by the name of the slice
+	byService    map[types.NamespacedName][]*slice // by the name of the Service
 	serviceCIDRs map[types.NamespacedName][]netip.Prefix
 	node         *Node
 	synced       map[string]bool
@@ -61,7 +61,7 @@ func New(nodeName string, now func() time.Time) *Catalog {
 		changed:      make(chan struct{}, 1),
 		services:     map[types.NamespacedName]*forwarding.Service{},
 		slices:       map[types.NamespacedName]*slice{},
-		byService:    map[types.NamespacedName]map[types.NamespacedName]bool{},
+		byService:    map[types.NamespacedName][]*slice{},
 		serviceCIDRs: map[types.NamespacedName][]netip.Prefix{},
 		synced:       map[string]bool{},
 		dirty:        map[types.NamespacedName]time.Time{},
@@ -178,8 +178,8 @@ func (c *Catalog) entriesLocked() []Entry {
 func (c *Catalog) entryLocked(name types.NamespacedName) Entry {
 	e := Entry{Name: name, Service: c.services[name]}
 	if e.Service != nil {
-		for sliceName := range c.byService[name] {
-			e.Slices = append(e.Slices, &c.slices[sliceName].Slice)
+		for _, s := range c.byService[name] {
+			e.Slices = append(e.Slices, &s.Slice)
 		}
 	}
 	return e
@@ -244,14 +244,9 @@ func (c *Catalog) setSliceLocked(r reduced[slice]) {
 		return
 	}
 	c.slices[r.name] = r.value
-	owned := c.byService[r.value.owner]
-	if owned == nil {
-		owned = map[types.NamespacedName]bool{}
-		c.byService[r.value.owner] = owned
-	}
-	owned[r.name] = true
-	if !r.value.triggered.IsZero() && c.synced[kindSlices] {
-		c.triggered = append(c.triggered, r.value.triggered)
+	c.byService[r.value.owner] = append(c.byService[r.value.owner], r.value)
+	if !r.triggered.IsZero() && c.synced[kindSlices] {
+		c.triggered = append(c.triggered, r.triggered)
 	}
 	c.markLocked(r.value.owner)
 }
@@ -262,8 +257,9 @@ func (c *Catalog) dropSliceLocked(name types.NamespacedName) {
 		return
 	}
 	delete(c.slices, name)
-	delete(c.byService[old.owner], name)
-	if len(c.byService[old.owner]) == 0 {
+	owned := c.byService[old.owner]
+	owned = slices.DeleteFunc(owned, func(s *slice) bool { return s == old })
+	if c.byService[old.owner] = owned; len(owned) == 0 {
 		delete(c.byService, old.owner)
 	}
 	c.markLocked(old.owner)

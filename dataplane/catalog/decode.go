@@ -3,8 +3,10 @@ package catalog
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -40,7 +42,13 @@ type reduced[T any] struct {
 	// value is nil where the object is gone or nothing of it is needed.
 	value    *T
 	problems []Problem
+	// triggered is when the change that led to this version of an EndpointSlice was made, if the endpoints controller said so.
+	triggered time.Time
 }
+
+// shared is the one copy of a text that many objects have, such as a namespace or the name of a port: every object that is
+// decoded brings one of its own.
+func shared(text string) string { return unique.Make(text).Value() }
 
 // GetObjectMeta lets a reflector find the name while it collects the initial list.
 func (r reduced[T]) GetObjectMeta() metav1.Object {
@@ -51,13 +59,11 @@ func (r reduced[T]) GetObjectMeta() metav1.Object {
 type slice struct {
 	owner types.NamespacedName
 	forwarding.Slice
-	// triggered is when the change that led to this version was made, if the endpoints controller said so.
-	triggered time.Time
 }
 
 // decodeService reduces a Service; to nothing where it gets no rules.
 func decodeService(svc *corev1.Service) reduced[forwarding.Service] {
-	r := reduced[forwarding.Service]{name: types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}}
+	r := reduced[forwarding.Service]{name: types.NamespacedName{Namespace: shared(svc.Namespace), Name: svc.Name}}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName || svc.Spec.ClusterIP == "" || svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		return r
 	}
@@ -123,7 +129,7 @@ func decodePorts(ports []corev1.ServicePort, problem func(field, format string, 
 			p.NodePort = 0
 		}
 		decoded = append(decoded, forwarding.Port{
-			Name: p.Name, Protocol: protocol, Port: uint16(p.Port), NodePort: uint16(p.NodePort),
+			Name: shared(p.Name), Protocol: protocol, Port: uint16(p.Port), NodePort: uint16(p.NodePort),
 		})
 	}
 	return decoded
@@ -183,7 +189,7 @@ func decodeProtocol(p corev1.Protocol) (forwarding.Protocol, bool) {
 // decodeSlice reduces an EndpointSlice as seen from one node; to nothing where it belongs to no Service or holds names
 // instead of addresses.
 func decodeSlice(es *discoveryv1.EndpointSlice, nodeName string) reduced[slice] {
-	r := reduced[slice]{name: types.NamespacedName{Namespace: es.Namespace, Name: es.Name}}
+	r := reduced[slice]{name: types.NamespacedName{Namespace: shared(es.Namespace), Name: es.Name}}
 	owner := es.Labels[discoveryv1.LabelServiceName]
 	if owner == "" || es.AddressType == discoveryv1.AddressTypeFQDN {
 		return r
@@ -195,9 +201,9 @@ func decodeSlice(es *discoveryv1.EndpointSlice, nodeName string) reduced[slice] 
 			Field: field, Message: fmt.Sprintf(format, args...),
 		})
 	}
-	r.value = &slice{owner: types.NamespacedName{Namespace: es.Namespace, Name: owner}}
+	r.value = &slice{owner: types.NamespacedName{Namespace: r.name.Namespace, Name: owner}}
 	if t, err := time.Parse(time.RFC3339Nano, es.Annotations[corev1.EndpointsLastChangeTriggerTime]); err == nil {
-		r.value.triggered = t
+		r.triggered = t
 	}
 	for i, p := range es.Ports {
 		if p.Name == nil || p.Port == nil || *p.Port < 1 || *p.Port > 65535 {
@@ -213,8 +219,9 @@ func decodeSlice(es *discoveryv1.EndpointSlice, nodeName string) reduced[slice] 
 			problem(fmt.Sprintf("ports[%d].protocol", i), "%q is not TCP, UDP or SCTP", protocol)
 			continue
 		}
-		r.value.Ports = append(r.value.Ports, forwarding.SlicePort{Name: *p.Name, Protocol: number, Port: uint16(*p.Port)})
+		r.value.Ports = append(r.value.Ports, forwarding.SlicePort{Name: shared(*p.Name), Protocol: number, Port: uint16(*p.Port)})
 	}
+	r.value.Endpoints = slices.Grow(r.value.Endpoints, len(es.Endpoints))
 	for i := range es.Endpoints {
 		if e, bad := decodeEndpoint(&es.Endpoints[i], es.AddressType, nodeName); bad == "" {
 			r.value.Endpoints = append(r.value.Endpoints, e)
@@ -251,7 +258,7 @@ func decodeEndpoint(e *discoveryv1.Endpoint, family discoveryv1.AddressType, nod
 			d.ThisNode = d.ThisNode || n.Name == nodeName
 		}
 		for _, z := range e.Hints.ForZones {
-			d.ZoneHints = append(d.ZoneHints, z.Name)
+			d.ZoneHints = append(d.ZoneHints, shared(z.Name))
 		}
 	}
 	return d, ""

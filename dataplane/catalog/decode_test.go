@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -16,9 +17,10 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 )
 
-// withAddresses lets cmp compare addresses and networks.
+// withAddresses lets cmp compare addresses and networks. No list and one that is empty mean the same.
 func withAddresses() cmp.Options {
 	return cmp.Options{
+		cmpopts.EquateEmpty(),
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	}
