@@ -74,11 +74,15 @@ spec:
   rollout: {maxUnavailable: 100%, minReadySeconds: 0, nodeChangeDelaySeconds: 0}
 `
 
+// foreign makes rules of others, which packets to Services must not come to first.
+const foreign = "IPT -t nat -N FOREIGN || IPT -t nat -F FOREIGN; IPT -t nat -A FOREIGN -p udp -j RETURN; " +
+	"IPT -t nat -A PREROUTING -j FOREIGN; IPT -t nat -A PREROUTING -p tcp -d 10.96.0.0/16 -j ACCEPT"
+
 const webAddress = "10.96.0.80:80"
 
 var _ = BeforeSuite(func(ctx SpecContext) {
 	ctrllog.SetLogger(GinkgoLogr)
-	SetDefaultEventuallyTimeout(2 * time.Minute)
+	SetDefaultEventuallyTimeout(time.Minute)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	EnforceDefaultTimeoutsWhenUsingContexts()
 	var err error
@@ -90,6 +94,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 			// What a kubelet makes for others to see which backend the node uses (KEP-3178).
 			run(ctx, backend, fmt.Sprintf("%s-%s -t mangle -N KUBE-IPTABLES-HINT", program, backend))
 		}
+		run(ctx, backend, iptables(backend, foreign))
 	}
 	setup, err = install.Start(ctx, world, install.Options{Root: "../..", Verbosity: 2})
 	Expect(err).NotTo(HaveOccurred())
@@ -144,13 +149,24 @@ func asks(ctx context.Context, node string) error {
 	return err
 }
 
-func statusOf(ctx context.Context, node string) v1alpha1.ServiceProxyNodeStatus {
+func kubectl(ctx context.Context, args ...string) {
+	GinkgoHelper()
+	_, err := world.Kubectl(ctx, args...)
+	Expect(err).NotTo(HaveOccurred())
+}
+
+func nodeOf(ctx context.Context, node string) v1alpha1.ServiceProxyNode {
 	GinkgoHelper()
 	var spn v1alpha1.ServiceProxyNode
 	if err := world.Client().Get(ctx, client.ObjectKey{Name: node}, &spn); err != nil {
 		Expect(client.IgnoreNotFound(err)).To(Succeed())
 	}
-	return spn.Status
+	return spn
+}
+
+func statusOf(ctx context.Context, node string) v1alpha1.ServiceProxyNodeStatus {
+	GinkgoHelper()
+	return nodeOf(ctx, node).Status
 }
 
 func isReady(ctx context.Context, node string) bool {
@@ -165,13 +181,13 @@ func repairs(ctx context.Context, node string) int {
 	return int(ptr.Deref(status.Sync.Repairs, 0))
 }
 
-// rules are the chains of ours on a node, and every rule of table nat and filter, in their order, of both families.
+// rules are the chains of ours on a node and all rules that are theirs or lead to them, in their order, of both families.
 func rules(ctx context.Context, node string) string {
 	GinkgoHelper()
 	out := run(ctx, node, fmt.Sprintf("iptables-%[1]s-save; ip6tables-%[1]s-save", node))
 	var kept []string
 	for line := range strings.Lines(out) {
-		if strings.HasPrefix(line, "-A ") || strings.HasPrefix(line, ":SPROXY") || strings.HasPrefix(line, ":FOREIGN") {
+		if strings.HasPrefix(line, ":SPROXY") || strings.HasPrefix(line, "-A ") && (strings.Contains(line, "SPROXY") || strings.Contains(line, "PREROUTING")) {
 			chain, _, _ := strings.Cut(line, "[")
 			kept = append(kept, strings.TrimSpace(chain))
 		}
