@@ -49,6 +49,9 @@ func (e *engine) compare(ctx context.Context) ([]string, error) {
 	for _, jump := range xtables.Missing(jumps(), dumps) {
 		different = append(different, jump.String())
 	}
+	for _, jump := range xtables.Superseded(prefix, jumps(), dumps) {
+		different = append(different, "another "+jump.String())
+	}
 	for _, jump := range e.order.Moved(jumps(), dumps) {
 		different = append(different, jump.String()+", which stands behind others now,")
 	}

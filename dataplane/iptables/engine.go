@@ -280,9 +280,31 @@ func (e *engine) verify(ctx context.Context) (xtables.Written, error) {
 	if err := e.order.Restore(ctx, e.tools, moved); err != nil {
 		return xtables.Written{}, err
 	}
+	missing := xtables.Missing(jumps(), tables)
+	var before xtables.Written
+	if superseded := xtables.Superseded(prefix, jumps(), tables); len(superseded) > 0 {
+		if before, err = e.supersede(ctx, superseded, missing); err != nil {
+			return before, err
+		}
+		missing = nil
+	}
 	e.stale = false
-	w, err := e.write(ctx, xtables.Missing(jumps(), tables))
+	w, err := e.write(ctx, missing)
+	w.Add(before)
 	w.Jumps += len(moved)
+	return w, err
+}
+
+// supersede takes packets from another layout of our rules to this one. What is left of it can be removed after that.
+func (e *engine) supersede(ctx context.Context, superseded, missing []xtables.Jump) (xtables.Written, error) {
+	e.flush()
+	if err := e.sets.create(); err != nil {
+		return xtables.Written{}, err
+	}
+	w, err := e.glance.Around(func() (xtables.Written, error) {
+		return e.tools.Supersede(ctx, superseded, missing, e.nat, e.filter)
+	})
+	e.renderAll()
 	return w, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -143,6 +144,24 @@ var _ = Describe("An engine", func() {
 		Expect(k.dump()).To(Equal(before))
 	})
 
+	onBothBackends("takes over from another layout of rules", func(ctx context.Context, k *kernel) {
+		w := everything()
+		tools := probe(ctx)
+		_, err := iptables.New(tools, w.settings).Apply(ctx, w.all())
+		Expect(err).NotTo(HaveOccurred())
+		want := k.dump()
+		for _, family := range []string{"iptables", "ip6tables"} {
+			for _, table := range []string{"nat", "filter"} {
+				older := strings.ReplaceAll(k.run(family+"-save", "-t", table), "SPROXY-", "SPROXY-0")
+				older = strings.ReplaceAll(strings.ReplaceAll(older, "SPROXY-04-", "SPROXY-4-"), "SPROXY-06-", "SPROXY-6-") // sets stay
+				k.restore(family, older)
+			}
+		}
+		_, err = iptables.New(tools, w.settings).Apply(ctx, w.all())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(slices.Sorted(strings.Lines(k.dump()))).To(Equal(slices.Sorted(strings.Lines(want))), "but for the order of chains")
+	})
+
 	onBothBackends("removes what an engine before it left behind", func(ctx context.Context, k *kernel) {
 		w := everything()
 		tools := probe(ctx)
@@ -181,7 +200,7 @@ var _ = Describe("An engine", func() {
 		_, err := engine.Apply(ctx, w.all())
 		Expect(err).NotTo(HaveOccurred())
 		settings := w.settings
-		settings.MarkBit, settings.MasqueradeAll, settings.ServiceCIDRs = 3, true, nil
+		settings.MarkBit, settings.MasqueradeAll, settings.ServiceCIDRs, settings.ForeignMarks = 3, true, nil, 0x7fff
 		engine.Configure(settings)
 		_, err = engine.Apply(ctx, nil)
 		Expect(err).NotTo(HaveOccurred())
@@ -195,13 +214,14 @@ var _ = Describe("An engine", func() {
 		Expect(sorted(after)).To(Equal(sorted(fresh)))
 	})
 
-	onBothBackends("recovers from an iptables-restore that fails", func(ctx context.Context, k *kernel) {
+	onBothBackends("recovers from a kernel and an iptables-restore that refuse", func(ctx context.Context, k *kernel) {
 		refuse := filepath.Join(GinkgoT().TempDir(), "refuse")
 		k.inFrontOfRestore(`if [ -e ` + refuse + ` ]; then echo "$0: the lock is held" >&2; exit 4; fi; exec "$real" "$@"`)
 		w := everything()
 		engine := iptables.New(probe(ctx), w.settings)
 		_, err := engine.Apply(ctx, w.all())
 		Expect(err).NotTo(HaveOccurred())
+		k.leadToAll("nat")
 		before := k.dump()
 
 		Expect(os.WriteFile(refuse, nil, 0o600)).To(Succeed())
@@ -214,6 +234,7 @@ var _ = Describe("An engine", func() {
 		Expect(k.dump()).To(Equal(before), "a failed write must not change anything")
 
 		Expect(os.Remove(refuse)).To(Succeed())
+		k.leadNowhere("nat")
 		_, err = engine.Apply(ctx, nil)
 		Expect(err).NotTo(HaveOccurred(), "what failed is written with the next call")
 		Expect(engine.Verify(ctx)).To(BeZero())
@@ -226,6 +247,29 @@ var _ = Describe("An engine", func() {
 		Expect(sorted(after)).To(Equal(sorted(fresh)))
 	})
 })
+
+// foreign is the chain of somebody who has rules that lead to ours, which therefore cannot be removed.
+const foreign = "FOREIGN"
+
+func (k *kernel) leadToAll(table string) {
+	GinkgoHelper()
+	for _, family := range []string{"iptables", "ip6tables"} {
+		k.run(family, "-t", table, "-N", foreign)
+		for line := range strings.Lines(k.run(family+"-save", "-t", table)) {
+			if name, ours := strings.CutPrefix(line, ":SPROXY-"); ours {
+				k.run(family, "-t", table, "-A", foreign, "-j", "SPROXY-"+strings.Fields(name)[0])
+			}
+		}
+	}
+}
+
+func (k *kernel) leadNowhere(table string) {
+	GinkgoHelper()
+	for _, family := range []string{"iptables", "ip6tables"} {
+		k.run(family, "-t", table, "-F", foreign)
+		k.run(family, "-t", table, "-X", foreign)
+	}
+}
 
 // inFrontOfRestore puts a shell script in front of iptables-restore and ip6tables-restore, which it finds in $real.
 func (k *kernel) inFrontOfRestore(script string) {

@@ -67,6 +67,15 @@ func (k *kernel) run(program string, args ...string) string {
 	return string(out)
 }
 
+// restore replaces a table by what iptables-save printed of it.
+func (k *kernel) restore(family, table string) {
+	GinkgoHelper()
+	cmd := exec.Command(fmt.Sprintf("%s-%s-restore", family, k.backend))
+	cmd.Stdin = strings.NewReader(table)
+	out, err := cmd.CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "%s", out)
+}
+
 // dump is what both families hold in tables nat and filter, as iptables-save prints it.
 func (k *kernel) dump() string {
 	GinkgoHelper()

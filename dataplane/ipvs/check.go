@@ -83,6 +83,9 @@ func (f *family) compare(ctx context.Context, sets *ipset.Kernel) ([]string, err
 	for _, jump := range xtables.Missing(jumps(), dumps) {
 		different = append(different, jump.String())
 	}
+	for _, jump := range xtables.Superseded(prefix, jumps(), dumps) {
+		different = append(different, "another "+jump.String())
+	}
 	for _, jump := range f.order.Moved(jumps(), dumps) {
 		different = append(different, jump.String()+", which stands behind others now,")
 	}

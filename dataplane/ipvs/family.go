@@ -173,19 +173,45 @@ func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Writ
 	if err := f.order.Restore(ctx, f.rules.Programs, moved); err != nil {
 		return w, err
 	}
-	w, err = f.writeRules(ctx, xtables.Missing(jumps(), dumps))
+	missing := xtables.Missing(jumps(), dumps)
+	var before xtables.Written
+	if superseded := xtables.Superseded(prefix, jumps(), dumps); len(superseded) > 0 {
+		if before, err = f.supersede(ctx, superseded, missing); err != nil {
+			return before, err
+		}
+		missing = nil
+	}
+	w, err = f.writeRules(ctx, missing)
+	w.Add(before)
 	w.Jumps += len(moved)
 	f.routesDue = true
 	return w, err
 }
 
-// writeRules writes the rules that differ, which is none unless settings changed.
-func (f *family) writeRules(ctx context.Context, missing []xtables.Jump) (xtables.Written, error) {
+// supersede takes packets from another layout of our rules to this one. What is left of it can be removed after that.
+func (f *family) supersede(ctx context.Context, superseded, missing []xtables.Jump) (xtables.Written, error) {
+	f.wantRules()
+	w, err := f.glance.Around(func() (xtables.Written, error) {
+		return f.rules.Supersede(ctx, superseded, missing, f.tables["nat"], f.tables["mangle"], f.tables["filter"])
+	})
+	for _, table := range f.tables {
+		table.DropAll()
+	}
+	return w, err
+}
+
+// wantRules asks for every chain there is to be.
+func (f *family) wantRules() {
 	for name, chains := range map[string][]xtables.Chain{"filter": f.rules.filter(), "mangle": f.rules.mangle(), "nat": f.rules.nat()} {
 		for _, c := range chains {
 			f.tables[name].Want(c)
 		}
 	}
+}
+
+// writeRules writes the rules that differ, which is none unless settings changed.
+func (f *family) writeRules(ctx context.Context, missing []xtables.Jump) (xtables.Written, error) {
+	f.wantRules()
 	return f.glance.Around(func() (xtables.Written, error) {
 		return f.rules.Write(ctx, missing, f.tables["nat"], f.tables["mangle"], f.tables["filter"])
 	})

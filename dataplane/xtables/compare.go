@@ -26,7 +26,8 @@ func (s *Table) Differences(d Dump) []string {
 
 // String is the jump in words.
 func (j Jump) String() string {
-	return fmt.Sprintf("jump to %s in chain %s of table %s", j.Rule[len(j.Rule)-1], j.Chain, j.Table)
+	rule := strings.Fields(j.text())
+	return fmt.Sprintf("jump to %s in chain %s of table %s", rule[len(rule)-1], j.Chain, j.Table)
 }
 
 // Protocol is IPv4 or IPv6.
