@@ -12,7 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
-	"github.com/serviceproxy/service-proxy-operator/test/churn"
 )
 
 // jump is the jump that packets from pods take.
@@ -128,9 +127,7 @@ var _ = Describe("A node in mode iptables", func() {
 			kubectl(ctx, "patch", "service", "nobody", "--type=merge", `--patch={"spec":{"selector":{"app":"nobody"}}}`)
 			Eventually(func() string { return rules(ctx, backend) }).Should(Equal(broken))
 			Expect(drifted(ctx, backend)).To(ContainSubstring("chain SPROXY-SERVICES"))
-			metrics, err := churn.Scrape(ctx, world.Node(backend).Host, "http://127.0.0.1:10249/metrics")
-			Expect(err).NotTo(HaveOccurred())
-			Expect(metrics.Value("serviceproxy_drift")).To(BeEquivalentTo(1))
+			Expect(metric(ctx, backend, "serviceproxy_drift")).To(BeEquivalentTo(1))
 
 			By("ceasing to report what was put right by hand")
 			run(ctx, backend, iptables(backend, "IPT -t nat -D SPROXY-SERVICES 1"))

@@ -1,5 +1,5 @@
-// Package drift breaks what the agent wrote, on live nodes, in every way that people and programs do, and expects it to be
-// put right with packets flowing again.
+// Package drift breaks what the agent wrote on live nodes, in every way that people and programs do, and the agent itself,
+// and expects it to be put right with packets flowing.
 package drift
 
 import (
