@@ -120,6 +120,15 @@ test: deps controlplane build ## Run every test of every module.
 		printf '==> go test in %s\n' "$$module"; \
 		(cd "$$module" && $(test-env) $(GO) test -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
 
+# How long every fuzz test looks for input of its own. A plain go test gives each what is known already.
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## Give everything that is parsed input that nobody would write, for FUZZTIME each.
+	@grep -rEo --include='*_fuzz_test.go' --include='fuzz_test.go' '^func Fuzz\w+' dataplane | sed 's/:func / /' | \
+	while read -r file fuzz; do \
+		printf '==> %s in %s\n' "$$fuzz" "$$(dirname "$$file")"; \
+		$(GO) test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(FUZZTIME); done
+
 # default, or full: up to 20,000 Services, for hours. Alone: make bench-proxies.
 BENCH_SIZE ?= default
 .PHONY: bench-proxies

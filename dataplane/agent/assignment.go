@@ -123,5 +123,8 @@ func ReadConfig(path string) (*Assignment, error) {
 		return nil, fmt.Errorf("reading the config %s: spec.mode: this agent does not know %q; it knows %s and %s",
 			path, mode, v1alpha1.ModeIPTables, v1alpha1.ModeIPVS)
 	}
+	if err := checkFile(&config.Spec.ProxySettings); err != nil {
+		return nil, fmt.Errorf("reading the config %s: %w", path, err)
+	}
 	return &Assignment{Generation: 1, Revision: config.Name, Settings: config.Spec.ProxySettings}, nil
 }

@@ -71,5 +71,5 @@ func decode(body []byte) (r Route, ours bool) {
 		return r, false
 	}
 	r.Prefix = netip.PrefixFrom(addr, int(bits))
-	return r, true
+	return r, r.Prefix.IsValid()
 }

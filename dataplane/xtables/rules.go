@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 )
@@ -106,7 +107,7 @@ func (f Family) Input(healthPorts []uint16) []string {
 	return rules
 }
 
-// Quote writes a string as iptables-save does: in quotation marks unless it is a plain word.
+// Quote writes a string as iptables-save does, in quotation marks unless it is a plain word, and always in one line.
 func Quote(s string) string {
 	plain := func(r rune) bool {
 		return r == '_' || r == '-' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
@@ -117,11 +118,11 @@ func Quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
-		switch r {
-		case '\\', '"', '\'':
+		switch {
+		case r == '\\', r == '"', r == '\'':
 			b.WriteByte('\\')
-		case '\n':
-			r = ' '
+		case unicode.IsControl(r):
+			r = ' ' // a line feed or a zero would end the line
 		}
 		b.WriteRune(r)
 	}
