@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"reflect"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -322,11 +323,20 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	l.report.metrics.wrote(took, full)
 	next, err := l.follow(ctx)
 	l.stepped(ctx)
+	letGo(full, batch)
 	if err != nil {
 		klog.FromContext(ctx).Error(err, "Some flows may still go where they went", "retryIn", l.nextRetry())
 		return outcome{took: took, next: l.backOff()}
 	}
 	return outcome{took: took, next: min(next, l.guard.dueIn(now, l.verifyAt))}
+}
+
+// letGo returns memory to the system that was needed to look at everything: several times what stays, and not needed again
+// before minutes have passed.
+func letGo(full bool, batch *catalog.Batch) {
+	if full || batch.WorldChanged {
+		debug.FreeOSMemory()
+	}
 }
 
 // apply gives changes to the engines: to the one whose rules lead packets, and to one that is to take over.
