@@ -197,7 +197,9 @@ var _ = Describe("Packets", func() {
 				It(example.Name, func(ctx SpecContext) {
 					_, changes := example.Table()
 					Expect(c.node.do(func() error { return start(example.Settings).Apply(ctx, changes) })).To(Succeed())
-					Expect(c.checkAll(m.withImposed(example), true)).To(Succeed())
+					imposed := m.withImposed(example)
+					Expect(c.checkAll(imposed, true)).To(Succeed())
+					Expect(m.traces(imposed)).To(Succeed(), "what a trace says is not what became of the packets")
 				})
 			}
 
@@ -210,7 +212,9 @@ var _ = Describe("Packets", func() {
 					random := randomCase(r)
 					_, changes := random.Table()
 					Expect(c.node.do(func() error { return start(random.Settings).Apply(ctx, changes) })).To(Succeed())
-					Expect(c.checkAll(m.withImposed(random), false)).To(Succeed(), "seed %d, round %d", seed, round)
+					imposed := m.withImposed(random)
+					Expect(c.checkAll(imposed, false)).To(Succeed(), "seed %d, round %d", seed, round)
+					Expect(m.traces(imposed)).To(Succeed(), "seed %d, round %d", seed, round)
 				}
 			})
 		})
