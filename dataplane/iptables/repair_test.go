@@ -2,6 +2,8 @@ package iptables_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -9,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/go-cmp/cmp"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
@@ -214,14 +217,48 @@ var _ = Describe("An engine", func() {
 		Expect(sorted(after)).To(Equal(sorted(fresh)))
 	})
 
-	onBothBackends("recovers from a kernel and an iptables-restore that refuse", func(ctx context.Context, k *kernel) {
+	onBothBackends("starts no program to write to nf_tables, and one for each family to write to legacy tables", func(ctx context.Context, k *kernel) {
+		started := filepath.Join(GinkgoT().TempDir(), "started")
+		k.inFrontOfRestore(`echo >> ` + started + `; exec "$real" "$@"`)
+		w := everything()
+		tools := probe(ctx)
+		engine := iptables.New(tools, w.settings)
+		count := func() int {
+			text, err := os.ReadFile(started)
+			if !errors.Is(err, fs.ErrNotExist) {
+				Expect(err).NotTo(HaveOccurred())
+			}
+			return len(text)
+		}
+		probing := count()
+		first, err := engine.Apply(ctx, w.all())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(engine.Verify(ctx)).To(BeZero(), "the programs read what was written as it was meant")
+		loaded := count()
+		change, err := engine.Apply(ctx, w.set("new 172.30.0.210 80 -> 10.180.0.1 10.180.0.2"))
+		Expect(err).NotTo(HaveOccurred())
+		changed := count()
+		Expect(engine.Verify(ctx)).To(BeZero())
+		Expect([]int{first.Programs, change.Programs}).To(Equal([]int{loaded - probing, changed - loaded}))
+		if k.backend == xtables.NFT {
+			Expect([]int{loaded - probing, changed - loaded}).To(Equal([]int{0, 0}))
+		} else {
+			Expect(loaded-probing).To(Equal(2), "one for each family")
+			Expect(changed - loaded).To(BeElementOf(1, 2))
+		}
+	})
+
+	onBothBackends("recovers from an iptables-restore that fails", func(ctx context.Context, k *kernel) {
 		refuse := filepath.Join(GinkgoT().TempDir(), "refuse")
 		k.inFrontOfRestore(`if [ -e ` + refuse + ` ]; then echo "$0: the lock is held" >&2; exit 4; fi; exec "$real" "$@"`)
 		w := everything()
-		engine := iptables.New(probe(ctx), w.settings)
+		tools := probe(ctx)
+		for _, programs := range tools.Families {
+			programs.Direct = false
+		}
+		engine := iptables.New(tools, w.settings)
 		_, err := engine.Apply(ctx, w.all())
 		Expect(err).NotTo(HaveOccurred())
-		k.leadToAll("nat")
 		before := k.dump()
 
 		Expect(os.WriteFile(refuse, nil, 0o600)).To(Succeed())
@@ -231,10 +268,9 @@ var _ = Describe("An engine", func() {
 		Expect(err).To(MatchError(ContainSubstring("the lock is held")))
 		_, err = engine.Apply(ctx, changes[1])
 		Expect(err).To(HaveOccurred())
-		Expect(k.dump()).To(Equal(before), "a failed write must not change anything")
+		Expect(cmp.Diff(before, k.dump())).To(BeEmpty(), "a failed write must not change anything")
 
 		Expect(os.Remove(refuse)).To(Succeed())
-		k.leadNowhere("nat")
 		_, err = engine.Apply(ctx, nil)
 		Expect(err).NotTo(HaveOccurred(), "what failed is written with the next call")
 		Expect(engine.Verify(ctx)).To(BeZero())
@@ -247,29 +283,6 @@ var _ = Describe("An engine", func() {
 		Expect(sorted(after)).To(Equal(sorted(fresh)))
 	})
 })
-
-// foreign is the chain of somebody who has rules that lead to ours, which therefore cannot be removed.
-const foreign = "FOREIGN"
-
-func (k *kernel) leadToAll(table string) {
-	GinkgoHelper()
-	for _, family := range []string{"iptables", "ip6tables"} {
-		k.run(family, "-t", table, "-N", foreign)
-		for line := range strings.Lines(k.run(family+"-save", "-t", table)) {
-			if name, ours := strings.CutPrefix(line, ":SPROXY-"); ours {
-				k.run(family, "-t", table, "-A", foreign, "-j", "SPROXY-"+strings.Fields(name)[0])
-			}
-		}
-	}
-}
-
-func (k *kernel) leadNowhere(table string) {
-	GinkgoHelper()
-	for _, family := range []string{"iptables", "ip6tables"} {
-		k.run(family, "-t", table, "-F", foreign)
-		k.run(family, "-t", table, "-X", foreign)
-	}
-}
 
 // inFrontOfRestore puts a shell script in front of iptables-restore and ip6tables-restore, which it finds in $real.
 func (k *kernel) inFrontOfRestore(script string) {

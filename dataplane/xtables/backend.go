@@ -42,6 +42,9 @@ type Programs struct {
 	MatchesHairpins bool
 	// MatchesSets says that rules can match and fill sets (ip_set, xt_set).
 	MatchesSets bool
+	// Direct says that rules are written by netlink, without a program being started. The programs stay for what netlink
+	// could not write.
+	Direct bool
 
 	command *goiptables.IPTables
 	// restore and save are the paths of iptables-restore and iptables-save.
@@ -144,6 +147,7 @@ func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
 		}
 	}
 	t.MatchesHairpins, t.MatchesSets = t.canMatchHairpins(ctx), t.canUseSets(ctx)
+	t.Direct = backend == NFT && t.writesDirectly(ctx)
 	return t, nil
 }
 

@@ -63,37 +63,59 @@ func (t *Programs) Read(ctx context.Context) (map[string]Dump, error) {
 	return parseSave(out), nil
 }
 
-// Write gives the kernel what is pending in tables, and the jumps that are missing, in the order of the tables and each in
-// one transaction. After an error a table before the one that failed may have been written.
+// Write gives the kernel what is pending in tables, and the jumps that are missing. Where it can be, that is done by netlink
+// and in one transaction; otherwise by iptables-restore, in the order of the tables and each in one transaction. After an
+// error a table before the one that failed may have been written.
 func (t *Programs) Write(ctx context.Context, missing []Jump, tables ...*Table) (Written, error) {
 	var w Written
-	var script bytes.Buffer
 	for _, table := range tables {
-		before := w
-		var body bytes.Buffer
-		table.script(&body)
 		w.Chains += len(table.pending)
 		for _, j := range missing {
 			if j.Table == table.name {
-				// Each goes first in its chain, so that the last of several for one chain comes first.
-				body.WriteString("-I " + j.Chain + " 1" + j.text() + "\n")
 				w.Jumps++
 			}
 		}
-		if w != before {
-			fmt.Fprintf(&script, "*%s\n%sCOMMIT\n", table.name, body.String())
-		}
 	}
-	w.Bytes = script.Len()
-	if script.Len() > 0 {
-		if err := t.apply(ctx, script.Bytes()); err != nil {
-			return Written{}, err
+	if w == (Written{}) {
+		return w, nil
+	}
+	var err, refused error
+	if t.Direct {
+		w.Bytes, refused = t.direct(ctx, missing, tables...)
+	}
+	if !t.Direct || refused != nil {
+		w.Programs = 1
+		w.Bytes, err = t.restored(ctx, missing, tables)
+	}
+	if err != nil {
+		if refused != nil {
+			err = fmt.Errorf("%w (%w)", err, refused)
 		}
+		return Written{Programs: w.Programs}, err
 	}
 	for _, table := range tables {
 		table.written()
 	}
 	return w, nil
+}
+
+// restored writes by iptables-restore, and returns how many bytes it was given.
+func (t *Programs) restored(ctx context.Context, missing []Jump, tables []*Table) (int, error) {
+	var script bytes.Buffer
+	for _, table := range tables {
+		var body bytes.Buffer
+		table.script(&body)
+		for _, j := range missing {
+			if j.Table == table.name {
+				// Each goes first in its chain, so that the last of several for one chain comes first.
+				body.WriteString("-I " + j.Chain + " 1" + j.text() + "\n")
+			}
+		}
+		if body.Len() > 0 {
+			fmt.Fprintf(&script, "*%s\n%sCOMMIT\n", table.name, body.String())
+		}
+	}
+	return script.Len(), t.apply(ctx, script.Bytes())
 }
 
 // Missing are the jumps that were not among what was read.
@@ -105,8 +127,11 @@ func Missing(jumps []Jump, tables map[string]Dump) []Jump {
 type Written struct {
 	// Chains is the number of chains that were written or removed.
 	Chains int
-	// Bytes is the size of what was given to iptables-restore.
+	// Bytes is the size of what was given to the kernel, or to iptables-restore.
 	Bytes int
+	// Programs is how often iptables-restore was started, because netlink cannot be used or could not write what was to be
+	// written.
+	Programs int
 	// Jumps is the number of jumps to our chains that were missing.
 	Jumps int
 }
@@ -115,6 +140,7 @@ type Written struct {
 func (w *Written) Add(v Written) {
 	w.Chains += v.Chains
 	w.Bytes += v.Bytes
+	w.Programs += v.Programs
 	w.Jumps += v.Jumps
 }
 
