@@ -59,6 +59,7 @@ func sameSettings(a, b *Assignment) bool {
 
 // adjust follows what a plan has become because the world has changed.
 func (l *loop) adjust(c *course, next plan) {
+	next.cross(l.crossing)
 	l.noteDifferences(&c.plan, &next)
 	c.plan = next
 	if c.engine != nil {
@@ -90,9 +91,32 @@ func (l *loop) begin(ctx context.Context, assigned *Assignment, next plan) error
 		trial.passing = l.prober.Passing(ctx, l.table, probe.Targets(assigned.Settings.Probes))
 	}
 	l.noteDifferences(l.plan(), &next)
-	trial.engine.configure(&next)
 	l.trial, l.attempts = trial, 0
+	l.cross(trial.fresh && l.otherThere(ctx, next.mode))
 	return nil
+}
+
+// otherThere says whether rules of the other mode than one are in the kernel. Where that cannot be found out they may be.
+func (l *loop) otherThere(ctx context.Context, mode v1alpha1.Mode) bool {
+	if l.course != nil {
+		return l.course.plan.mode != mode
+	}
+	there, err := mode == v1alpha1.ModeIPTables, error(nil)
+	if there {
+		there, err = ipvs.Holds(ctx, l.tools)
+	}
+	return there || err != nil
+}
+
+// cross notes whether rules of both modes are in the kernel, and has engines mind it from the next write on.
+func (l *loop) cross(both bool) {
+	l.crossing = both
+	for _, c := range []*course{l.course, l.trial} {
+		if c != nil && c.engine != nil {
+			c.plan.cross(both)
+			c.engine.configure(&c.plan)
+		}
+	}
 }
 
 // errUnstable says that what was written was not there when it was read back.
@@ -116,6 +140,14 @@ func (l *loop) prove(ctx context.Context, written *effect) error {
 	}
 	if l.course == nil {
 		if err := l.clearOther(ctx); err != nil {
+			return err
+		}
+	}
+	if l.crossing {
+		l.cross(false)
+		alone, err := l.trial.engine.Apply(ctx, nil)
+		written.add(alone)
+		if err != nil {
 			return err
 		}
 	}
@@ -231,6 +263,7 @@ func (l *loop) abandon(ctx context.Context) {
 		klog.FromContext(ctx).Error(err, "Removing what was tried failed; it is removed when the agent starts again")
 	}
 	l.retire(retirement)
+	l.cross(false)
 }
 
 // checked is whether a node supports some settings, and when that was found out.

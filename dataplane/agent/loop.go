@@ -45,6 +45,8 @@ type loop struct {
 	tools  *xtables.Tools
 	// course is what the kernel carries out, and trial what it is being taken to. Either may be nil.
 	course, trial *course
+	// crossing says that rules of both modes are in the kernel.
+	crossing bool
 	// attempts is how often the trial has failed.
 	attempts int
 	// retirement is what is left of a mode that the node has left; nil when nothing is.

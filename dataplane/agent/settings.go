@@ -205,6 +205,14 @@ func parsePrefixes(field string, texts []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
+// cross says whether rules of both modes are in the kernel.
+func (p *plan) cross(both bool) {
+	p.iptables.ForeignMarks = 0
+	if both {
+		p.iptables.ForeignMarks = ipvs.Marks
+	}
+}
+
 // pace says when the kernel is written and read.
 type pace struct {
 	// minInterval is the shortest time between two writes; adaptive when nil.

@@ -17,6 +17,9 @@ func (r *renderer) marksOffCluster() bool {
 func (r *renderer) fixedNAT(anyNodePort bool) []xtables.Chain {
 	offCluster := xtables.Chain{Name: chainOffCluster}
 	services := xtables.Chain{Name: chainServices}
+	if marks := r.settings.ForeignMarks; marks != 0 {
+		services.Rules = append(services.Rules, fmt.Sprintf(" -m mark ! --mark 0x0/%#x -m addrtype --src-type LOCAL -j MARK --set-xmark 0x0/%#x", marks, marks))
+	}
 	if r.marksOffCluster() {
 		if !r.settings.MasqueradeAll {
 			for _, pod := range r.settings.isPod(r.IPv6) {

@@ -26,6 +26,10 @@ type Settings struct {
 	LocalhostNodePorts bool
 	// KeepInvalid lets packets pass that conntrack finds invalid, as is right with nf_conntrack_tcp_be_liberal.
 	KeepInvalid bool
+	// ForeignMarks are bits of the packet mark that are taken off packets of the node itself before they get an address
+	// here, while mode IPVS is in the kernel too: IPVS looks at packets after that, and would lead those with its marks
+	// somewhere else once more. None when 0.
+	ForeignMarks uint32
 }
 
 // LocalhostNodePortsOpen says whether node ports are to be open at 127.0.0.1.
@@ -37,7 +41,7 @@ func isIPv4Loopback(p netip.Prefix) bool { return p.Addr().Is4() && p.Addr().IsL
 
 func (s *Settings) equal(t *Settings) bool {
 	return s.MarkBit == t.MarkBit && s.MasqueradeAll == t.MasqueradeAll && s.PodInterface == t.PodInterface &&
-		s.LocalhostNodePorts == t.LocalhostNodePorts && s.KeepInvalid == t.KeepInvalid &&
+		s.LocalhostNodePorts == t.LocalhostNodePorts && s.KeepInvalid == t.KeepInvalid && s.ForeignMarks == t.ForeignMarks &&
 		slices.Equal(s.PodCIDRs, t.PodCIDRs) && slices.Equal(s.ServiceCIDRs, t.ServiceCIDRs) &&
 		slices.Equal(s.NodePortAddresses, t.NodePortAddresses) &&
 		(s.NodePortAddresses == nil) == (t.NodePortAddresses == nil)

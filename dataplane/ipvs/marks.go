@@ -12,6 +12,9 @@ import (
 // upper half.
 const markBits = 14
 
+// Marks are all bits of the packet mark by which virtual servers may be found, whichever bit asks for masquerading.
+const Marks uint32 = 1<<(markBits+1) - 1
+
 // Fewer bits than fewestBits, as in 0x1, 0x80 or 100, are what others put on packets of their own; none of ours has so few.
 const fewestBits = 5
 
