@@ -156,6 +156,8 @@ func (l *loop) lookBack(ctx context.Context) time.Duration {
 		logger.Error(err, "Waiting for the API server, without Services")
 	case s == nil:
 		logger.Info("Waiting for the API server, without Services: none are remembered")
+	case s.NodeName != l.report.nodeName:
+		logger.Info("Waiting for the API server, without Services: those that are remembered are of another node", "of", s.NodeName)
 	default:
 		logger.Info("The API server does not answer, and the kernel holds nothing of ours; going on with what it said last",
 			"services", len(s.Entries), "from", s.Taken)

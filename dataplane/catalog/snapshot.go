@@ -7,9 +7,11 @@ import (
 
 // Snapshot is everything a catalog knew at one time. Nothing of it is ever changed.
 type Snapshot struct {
-	Taken   time.Time
-	World   World
-	Entries []Entry
+	Taken time.Time
+	// NodeName is the node as seen from which it is; on another one other endpoints are local.
+	NodeName string
+	World    World
+	Entries  []Entry
 }
 
 // remembered is a snapshot that stands in for lists that are not complete yet.
@@ -26,7 +28,7 @@ func (c *Catalog) Snapshot() (Snapshot, bool) {
 	if !c.syncedLocked() {
 		return Snapshot{}, false
 	}
-	return Snapshot{Taken: c.now(), World: c.worldLocked(), Entries: c.entriesLocked()}, true
+	return Snapshot{Taken: c.now(), NodeName: c.nodeName, World: c.worldLocked(), Entries: c.entriesLocked()}, true
 }
 
 // Restore has the catalog hand out a snapshot until the first lists are complete. All of them replace it at once, so that

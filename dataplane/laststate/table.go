@@ -27,8 +27,9 @@ const (
 
 // tableHead is what comes before the entries.
 type tableHead struct {
-	Taken time.Time
-	World catalog.World
+	Taken    time.Time
+	NodeName string
+	World    catalog.World
 	// Count is how many entries follow.
 	Count int
 }
@@ -72,7 +73,7 @@ func encodeTable(w io.Writer, s *catalog.Snapshot) error {
 		return err
 	}
 	encoder := gob.NewEncoder(w)
-	if err := encoder.Encode(tableHead{s.Taken, s.World, len(s.Entries)}); err != nil {
+	if err := encoder.Encode(tableHead{s.Taken, s.NodeName, s.World, len(s.Entries)}); err != nil {
 		return err
 	}
 	for i := range s.Entries {
@@ -140,7 +141,7 @@ func decodeTable(r io.Reader) (*catalog.Snapshot, error) {
 	if err := decoder.Decode(&head); err != nil {
 		return nil, fmt.Errorf("decoding its beginning: %w", err)
 	}
-	s := catalog.Snapshot{Taken: head.Taken, World: head.World}
+	s := catalog.Snapshot{Taken: head.Taken, NodeName: head.NodeName, World: head.World}
 	for range head.Count {
 		var e catalog.Entry
 		if err := decoder.Decode(&e); err != nil {

@@ -31,7 +31,8 @@ func withAddresses() cmp.Options {
 // complete is a snapshot in which every field of every type has a value of its own.
 func complete() *catalog.Snapshot {
 	return &catalog.Snapshot{
-		Taken: time.Date(2026, 2, 3, 4, 5, 6, 7, time.UTC),
+		Taken:    time.Date(2026, 2, 3, 4, 5, 6, 7, time.UTC),
+		NodeName: "worker-1",
 		World: catalog.World{
 			Node: catalog.Node{
 				Zone:      "zone-a",

@@ -76,16 +76,26 @@ spec:
 		Expect(tally.Opened).To(BeNumerically(">", 100), tally.String())
 	}, SpecTimeout(5*time.Minute))
 
-	It("waits for the API server where what is on disk is damaged, and says why", func(ctx SpecContext) {
+	It("waits for the API server where what is on disk is of another node or damaged, and says why", func(ctx SpecContext) {
 		shutDown(ctx)
+		s, err := state().Table()
+		Expect(err).NotTo(HaveOccurred())
+		s.NodeName = "other"
+		Expect(state().SaveTable(s)).To(Succeed())
+		isBack := isAway(ctx)
+		starts(ctx)
+		said := func() string { return setup.Agent(node.Name).Tail(1000) }
+		Eventually(said).Should(ContainSubstring(`those that are remembered are of another node" of="other"`))
+		Expect(asks(ctx)).NotTo(Succeed())
+		Expect(setup.Agent(node.Name).Stop(ctx)).To(Succeed())
+
 		path := filepath.Join(string(state()), "table")
 		text, err := os.ReadFile(path)
 		Expect(err).NotTo(HaveOccurred())
 		text[len(text)/2] ^= 1
 		Expect(os.WriteFile(path, text, 0o600)).To(Succeed())
-		isBack := isAway(ctx)
 		starts(ctx)
-		Eventually(func() string { return setup.Agent(node.Name).Tail(1000) }).Should(And(
+		Eventually(said).Should(And(
 			ContainSubstring("Waiting for the API server, without Services"), ContainSubstring(path+" is ignored: it is damaged")))
 		Expect(asks(ctx)).NotTo(Succeed())
 		Expect(metrics(ctx)()).To(MatchRegexp(fromAPI))
