@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/laststate"
@@ -55,7 +56,7 @@ func FuzzTable(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		folder := t.TempDir()
 		sum := sha256.Sum256(content)
-		for _, text := range [][]byte{content, append(content[:len(content):len(content)], sum[:]...)} {
+		for _, text := range [][]byte{content, append(slices.Clip(content), sum[:]...)} {
 			if err := os.WriteFile(filepath.Join(folder, "table"), text, 0o600); err != nil {
 				t.Fatal(err)
 			}
