@@ -1,0 +1,37 @@
+package iptables_test
+
+import (
+	"fmt"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
+)
+
+// What it costs to look for changes by others at 10,000 Services: at a glance, and in full.
+func BenchmarkChangedLegacy(b *testing.B) { benchmarkCheck(b, xtables.Legacy, false) }
+func BenchmarkCompareLegacy(b *testing.B) { benchmarkCheck(b, xtables.Legacy, true) }
+func BenchmarkCompareNFT(b *testing.B)    { benchmarkCheck(b, xtables.NFT, true) }
+
+func benchmarkCheck(b *testing.B, backend xtables.Backend, full bool) {
+	RegisterTestingT(b)
+	inNamespace(backend, func(*kernel) {
+		w := newWorld(scenario.Defaults())
+		for i := range 10_000 {
+			w.set(fmt.Sprintf("svc%d 172.30.%d.%d 80 -> 10.180.%d.%d 10.180.%d.%d", i, i>>8, i&255, i>>8, i&255, 128+i>>8, i&255))
+		}
+		engine := iptables.New(probe(b.Context()), w.settings)
+		_, err := engine.Apply(b.Context(), w.all())
+		Expect(err).NotTo(HaveOccurred())
+		for b.Loop() {
+			if full {
+				Expect(engine.Compare(b.Context())).To(BeEmpty())
+			} else {
+				Expect(engine.Changed(b.Context())).To(BeFalse())
+			}
+		}
+	})
+}
