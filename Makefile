@@ -129,6 +129,14 @@ fuzz: ## Give everything that is parsed input that nobody would write, for FUZZT
 		printf '==> %s in %s\n' "$$fuzz" "$$(dirname "$$file")"; \
 		$(GO) test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(FUZZTIME); done
 
+# What chaos does: so many faults, drawn with that seed. A failure prints both, and the steps that led to it.
+CHAOS_SEED ?= 1
+CHAOS_STEPS ?= 1000
+.PHONY: chaos
+chaos: deps controlplane build ## Break live clusters in CHAOS_STEPS ways drawn at random with CHAOS_SEED, in each mode, under traffic.
+	$(call say,taking $(CHAOS_STEPS) steps in each mode with seed $(CHAOS_SEED))
+	@CHAOS_SEED=$(CHAOS_SEED) CHAOS_STEPS=$(CHAOS_STEPS) $(GO) test -p 1 -count 1 -timeout 6h -v ./test/chaos/... -ginkgo.v -ginkgo.no-color
+
 # default, or full: up to 20,000 Services, for hours. Alone: make bench-proxies.
 BENCH_SIZE ?= default
 .PHONY: bench-proxies
