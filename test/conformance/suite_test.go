@@ -51,6 +51,7 @@ func TestKernel(t *testing.T) {
 // engine makes the kernel of the namespace that it is called in carry out a forwarding table.
 type engine interface {
 	Apply(ctx context.Context, changes []forwarding.Change) error
+	Holding(ctx context.Context, to netip.AddrPort, protocol forwarding.Protocol) (xtables.Holding, error)
 }
 
 // mode is a way to carry out forwarding tables.
@@ -153,6 +154,10 @@ type ipvsEngine struct {
 	engine   *ipvs.Engine
 }
 
+func (e *ipvsEngine) Holding(ctx context.Context, to netip.AddrPort, protocol forwarding.Protocol) (xtables.Holding, error) {
+	return e.engine.Holding(ctx, to, protocol)
+}
+
 func (e *ipvsEngine) Apply(ctx context.Context, changes []forwarding.Change) (err error) {
 	if e.engine == nil {
 		if e.engine, err = ipvs.New(e.tools, e.settings, clock.RealClock{}); err != nil {
@@ -196,10 +201,15 @@ var _ = Describe("Packets", func() {
 			for _, example := range cases {
 				It(example.Name, func(ctx SpecContext) {
 					_, changes := example.Table()
-					Expect(c.node.do(func() error { return start(example.Settings).Apply(ctx, changes) })).To(Succeed())
+					var e engine
+					Expect(c.node.do(func() error {
+						e = start(example.Settings)
+						return e.Apply(ctx, changes)
+					})).To(Succeed())
 					imposed := m.withImposed(example)
 					Expect(c.checkAll(imposed, true)).To(Succeed())
 					Expect(m.traces(imposed)).To(Succeed(), "what a trace says is not what became of the packets")
+					Expect(c.node.do(func() error { return m.readBack(ctx, e, imposed) })).To(Succeed())
 				})
 			}
 

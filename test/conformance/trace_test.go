@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -45,6 +46,31 @@ func (m *mode) traced(table *forwarding.Table, s *scenario.Settings, p *scenario
 	// A hairpin is one at the backend that sent it. Where there are others too, no vector says which is chosen.
 	hairpin := d.Masquerade == trace.Hairpin && !slices.ContainsFunc(d.Backends, func(b netip.AddrPort) bool { return b.Addr() != p.Source })
 	return scenario.Outcome{Backends: d.Backends, Masquerade: d.Masquerade == trace.Always || hairpin}
+}
+
+// readBack compares what the kernel holds for the first packet of a case that is forwarded with what a trace says: it runs
+// programs, so it is not done for all of them.
+func (m *mode) readBack(ctx context.Context, e engine, c *scenario.Case) error {
+	table, _ := c.Table()
+	for _, p := range c.Packets {
+		if p.Want.Verdict != scenario.Forwarded {
+			continue
+		}
+		held, err := e.Holding(ctx, p.Destination, p.Protocol)
+		if err != nil {
+			return err
+		}
+		if len(held.Differences) > 0 {
+			return fmt.Errorf("%s: the kernel does not hold what was written: %v", p, held.Differences)
+		}
+		for _, b := range m.traced(table, &c.Settings, p).Backends {
+			if !slices.Contains(held.Backends, b) {
+				return fmt.Errorf("%s: the kernel does not lead to %s; it holds %q", p, b, held.Lines)
+			}
+		}
+		return nil
+	}
+	return nil
 }
 
 // TestTrace holds traces against every vector without a kernel, as the modes have to carry it out.
