@@ -43,7 +43,7 @@ func main() {
 
 func command() *cobra.Command {
 	options := agent.Options{Version: version, Clock: clock.RealClock{}}
-	var kubeconfig, config, stateDir string
+	var kubeconfig, config, stateDir, socket string
 	var apiServers []string
 	cmd := &cobra.Command{
 		Use:   "agent",
@@ -66,7 +66,7 @@ func command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			options.API, options.StateDir = servers.Config(), stateDir
+			options.API, options.StateDir, options.QuerySocket = servers.Config(), stateDir, socketOf(socket, stateDir)
 			if options.NodeName, err = nodeName(options.NodeName); err != nil {
 				return err
 			}
@@ -102,12 +102,14 @@ func command() *cobra.Command {
 	shared := cmd.PersistentFlags()
 	shared.StringVar(&stateDir, "state-dir", "/var/lib/service-proxy",
 		"folder of what the agent needs to know when it starts while the API server is away, and of the settings to return to")
+	shared.StringVar(&socket, "query-socket", "",
+		"Unix socket at which the agent answers questions, which only its user can open; agent.sock in --state-dir when empty")
 	shared.StringVar(&options.HostRoot, "host-root", "/",
 		"where the node's proc/sys is; a container sees its own read-only")
 	logging := flag.NewFlagSet("", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	shared.AddGoFlag(logging.Lookup("v"))
-	cmd.AddCommand(cleanup(&stateDir, &options.HostRoot))
+	cmd.AddCommand(cleanup(&stateDir, &options.HostRoot), queries(&socket, &stateDir))
 	return cmd
 }
 

@@ -39,6 +39,8 @@ type Options struct {
 	ProbeAddress string
 	// StateDir is the folder in which is kept what has to outlive the agent; empty for nowhere.
 	StateDir string
+	// QuerySocket is where to answer questions; empty for nowhere.
+	QuerySocket string
 	// HostRoot is where the root of the node's file system is: below it is proc/sys.
 	HostRoot string
 	// Version is reported in status and metrics.
@@ -105,6 +107,10 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("watching the addresses of the node: %w", err)
 	}
+	asked := make(questions)
+	if o.QuerySocket != "" {
+		wg.Go(func() { serveQueries(ctx, o.QuerySocket, asked, o.NodeName, o.Clock) })
+	}
 	prober := probe.New(o.Clock)
 	pulse := newPulse(prober, o.Clock)
 	wg.Go(func() { pulse.run(ctx) })
@@ -114,7 +120,7 @@ func Run(ctx context.Context, o Options) error {
 		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
 		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
 		prober: prober, pulse: pulse, guard: newGuard(ctx), memory: memory{folder: laststate.Folder(o.StateDir)},
-		recollection: last, onDuty: onDuty,
+		recollection: last, onDuty: onDuty, questions: asked,
 	}).run(ctx)
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

@@ -57,6 +57,8 @@ type loop struct {
 	pulse   *pulse
 	guard   *guard
 	memory  memory
+	// questions are put by people, and answered between two steps.
+	questions questions
 	// recollection has the last Services and endpoints, for a start without the API server.
 	recollection *recollection
 	// lookedAt is when another Service proxy was looked for, and cleared says that everything of ours was removed.
@@ -115,6 +117,9 @@ func (l *loop) run(ctx context.Context) {
 		case <-l.moved:
 		case <-l.pulse.changed:
 		case <-l.guard.changed():
+		case answer := <-l.questions:
+			answer(l)
+			continue
 		case <-timer.C():
 		}
 		done := l.step(ctx)

@@ -31,6 +31,8 @@ type engine interface {
 	Compare(ctx context.Context) ([]string, error)
 	// Changed says whether somebody else may have changed something of which the kernel gives no notice. It costs little.
 	Changed(ctx context.Context) (bool, error)
+	// Holding reads back what a connection to a destination meets in the kernel.
+	Holding(ctx context.Context, to netip.AddrPort, protocol forwarding.Protocol) (xtables.Holding, error)
 	Rules() int
 	problems() []catalog.Problem
 	// drain removes what had to wait for connections to end. It returns when to look again; zero for never.

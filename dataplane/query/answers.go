@@ -14,7 +14,7 @@ import (
 // Node is what every answer says of the node that gives it.
 type Node struct {
 	Name string `json:"node"`
-	// Mode is iptables or ipvs; empty while the agent has programmed nothing.
+	// Mode is iptables or IPVS; empty while the agent has programmed nothing.
 	Mode string `json:"mode,omitempty"`
 	// Revision is the revision of the settings that the kernel runs.
 	Revision string `json:"revision,omitempty"`
@@ -28,11 +28,11 @@ type Node struct {
 type Service struct {
 	Node
 	Service string `json:"service"`
-	// Known says that the agent has heard of the Service, and Programmed that the kernel holds what Ports say.
+	// Known says that the forwarding table has the Service: it is not if it is headless or of type ExternalName, which ask
+	// nothing of a proxy. Programmed says that the kernel holds what Ports say.
 	Known      bool `json:"known"`
 	Programmed bool `json:"programmed"`
-	// Ports are those of the Service, each in each family, in order. There is none for a headless Service or one of type
-	// ExternalName: those ask nothing of a proxy.
+	// Ports are those of the Service, each in each family, in order.
 	Ports []Port `json:"ports,omitempty"`
 	// Disputes are the addresses of the Service that another one holds, or that it holds and another one claims too.
 	Disputes []Dispute `json:"disputes,omitempty"`
@@ -82,7 +82,7 @@ type Trace struct {
 	To       string `json:"to"`
 	Protocol string `json:"protocol"`
 	trace.Decision
-	// Kernel is what the kernel holds for the frontend; nil when the packet is for none.
+	// Kernel is what the kernel holds for the frontend; nil when the packet is for none, or nothing is programmed.
 	Kernel *Kernel `json:"kernel,omitempty"`
 }
 

@@ -88,8 +88,8 @@ type Decision struct {
 	AffinitySeconds uint32 `json:"affinitySeconds,omitempty"`
 	Steps           []Step `json:"steps"`
 
-	// ID is the Service port that the packet is for, for those who look closer; zero when it is for none.
-	ID forwarding.PortID `json:"-"`
+	// Candidates are the backends that some client may reach where the packet is sent to, sorted: what a kernel has to hold.
+	Candidates []netip.AddrPort `json:"-"`
 }
 
 func (d *Decision) sayf(topic, format string, args ...any) {
@@ -105,7 +105,7 @@ func Decide(table *forwarding.Table, node *Node, p Packet) Decision {
 	if frontend == nil {
 		return d
 	}
-	d.ID, d.Service, d.Port, d.Frontend = port.ID, port.ID.Service.String(), port.ID.Port, frontend.Kind.String()
+	d.Service, d.Port, d.Frontend = port.ID.Service.String(), port.ID.Port, frontend.Kind.String()
 	d.sayf("frontend", "%s/%s is the %s of %s", p.Destination, p.Protocol, frontend.Kind, port.ID)
 	if frontend.Otherwise == forwarding.Ignore {
 		d.Verdict = Untouched
@@ -117,6 +117,11 @@ func Decide(table *forwarding.Table, node *Node, p Packet) Decision {
 		d.sayf("verdict", "spec.ipvs.excludeCIDRs leaves %s to others", p.Destination.Addr())
 		return d
 	}
+	for _, r := range frontend.Routes {
+		d.Candidates = append(d.Candidates, port.Backends(r.Pool)...)
+	}
+	slices.SortFunc(d.Candidates, netip.AddrPort.Compare)
+	d.Candidates = slices.Compact(d.Candidates)
 	route := frontend.Routes[class]
 	switch {
 	case !allowed(&d, frontend, p.Source):
