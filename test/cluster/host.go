@@ -201,6 +201,7 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 func (h *Host) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
+	config.KeepAlive = -1 // which takes four system calls for each connection
 	var listener net.Listener
 	err := h.Do(func() (err error) {
 		listener, err = config.Listen(ctx, network, address)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,11 @@ import (
 // root is the folder of the repository.
 const root = "../.."
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m, cluster.Options{})) }
+func TestMain(m *testing.M) {
+	// Streams wait in system calls, each with one of Go's processors, of which there is only one where there is one CPU.
+	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), 8))
+	os.Exit(cluster.Main(m, cluster.Options{}))
+}
 
 func TestModeSwitch(t *testing.T) {
 	RegisterFailHandler(Fail)
@@ -126,8 +131,21 @@ func said() string {
 	return all.String()
 }
 
+// tracked is what the kernel knows of connections that are not open: a failure says from which port it was.
+func tracked() string {
+	var all strings.Builder
+	for _, node := range []string{"a", "b"} {
+		for _, command := range []string{"cat /proc/net/ip_vs_conn", "conntrack -L -p tcp 2>/dev/null"} {
+			out, err := world.Node(node).Run(context.Background(), "bash", "-c", command)
+			fmt.Fprintf(&all, "--- node %s: %s: %v\n%s\n", node, command, err, out)
+		}
+	}
+	return all.String()
+}
+
 var _ = JustAfterEach(func() {
 	if CurrentSpecReport().Failed() {
+		GinkgoWriter.Println(tracked())
 		GinkgoWriter.Println(said())
 	}
 })

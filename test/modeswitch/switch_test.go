@@ -20,9 +20,15 @@ import (
 // The pace of traffic, and how long an answer may take, on a kernel with one CPU that starts programs slowly. A connection
 // that is refused or broken fails at once all the same.
 const (
-	beat     = 500 * time.Millisecond
+	beat     = time.Second
 	patience = 10 * time.Second
+	rowTime  = 200 * time.Millisecond
+	arrears  = 5 * time.Second
 )
+
+// leastOpened is how many new connections there are at least while nodes change their modes ten times: far fewer than on
+// any machine, and far more than none.
+const leastOpened = 1_000
 
 // crowd is connections that are held and streams of new ones, from everywhere that a node sees clients come from.
 type crowd struct {
@@ -43,20 +49,22 @@ func gather(ctx context.Context) *crowd {
 		held    int
 		network string
 		address string
-		every   time.Duration
+		rate    int
 	}{
-		{"a pod, to a cluster IP", pods["client-a"].Host, 15, "tcp", clusterIP(ctx, "web", "80"), 20 * time.Millisecond},
-		{"a node, to a cluster IP", a, 10, "tcp", clusterIP(ctx, "web", "80"), 20 * time.Millisecond},
-		{"outside, to a node port", outside, 10, "tcp", nodePort("a", "30080"), 20 * time.Millisecond},
-		{"outside, to a node port of local endpoints", outside, 5, "tcp", nodePort("b", "30081"), 40 * time.Millisecond},
-		{"a pod, to a node port of local endpoints", pods["client-b"].Host, 5, "tcp", nodePort("b", "30081"), 80 * time.Millisecond},
-		{"a node, to its node port of local endpoints", b, 5, "tcp", nodePort("b", "30081"), 80 * time.Millisecond},
-		{"a pod, datagrams", pods["client-a"].Host, 0, "udp", clusterIP(ctx, "dns", "53"), 40 * time.Millisecond},
+		{"a pod, to a cluster IP", pods["client-a"].Host, 15, "tcp", clusterIP(ctx, "web", "80"), 40},
+		{"a node, to a cluster IP", a, 10, "tcp", clusterIP(ctx, "web", "80"), 40},
+		{"outside, to a node port", outside, 10, "tcp", nodePort("a", "30080"), 40},
+		{"outside, to a node port of local endpoints", outside, 5, "tcp", nodePort("b", "30081"), 20},
+		{"a pod, to a node port of local endpoints", pods["client-b"].Host, 5, "tcp", nodePort("b", "30081"), 20},
+		{"a node, to its node port of local endpoints", b, 5, "tcp", nodePort("b", "30081"), 20},
+		{"a pod, datagrams", pods["client-a"].Host, 0, "udp", clusterIP(ctx, "dns", "53"), 20},
 	} {
 		held, err := traffic.HoldSlowly(ctx, from.host, from.address, from.held, beat, patience)
 		Expect(err).NotTo(HaveOccurred(), from.name)
 		c.held = append(c.held, held...)
-		c.streams[from.name] = traffic.OpenPatiently(ctx, from.host, from.network, from.address, from.every, patience)
+		c.streams[from.name] = traffic.OpenAt(ctx, from.host, from.network, from.address, traffic.Pace{
+			Every: rowTime, Row: from.rate * int(rowTime) / int(time.Second), Arrears: arrears, Patience: patience,
+		})
 	}
 	DeferCleanup(func() {
 		c.held.Close()
@@ -67,34 +75,60 @@ func gather(ctx context.Context) *crowd {
 	return c
 }
 
-// undisturbed expects that nothing has failed since the last time.
-func (c *crowd) undisturbed(when string) {
+// undisturbed expects that nothing has failed since the last time, and returns what was opened.
+func (c *crowd) undisturbed(when string) traffic.Tally {
 	GinkgoHelper()
 	Expect(c.held.Broken()).To(Succeed(), when)
+	var all []traffic.Tally
 	for name, stream := range c.streams {
 		tally := stream.Take()
 		Expect(tally.Failed).To(BeZero(), "%s: %s: %s", when, name, tally)
-		GinkgoWriter.Printf("%s: %s: %s\n", when, name, tally)
+		Expect(tally.Opened).NotTo(BeZero(), "%s: %s", when, name)
+		all = append(all, tally)
 	}
+	sum := traffic.Sum(all...)
+	GinkgoWriter.Printf("%s: %.0f a second: %s\n", when, float64(sum.Opened)/time.Since(sum.Since).Seconds(), sum)
+	return sum
 }
 
 var _ = Describe("A live node", func() {
 	It("goes from mode to mode five times without a connection that breaks or is refused", func(ctx SpecContext) {
 		c := gather(ctx)
-		for round := range 5 {
+		Expect(c.held).To(HaveLen(50))
+		start, opened := time.Now(), 0
+		for range 5 {
 			By("going to IPVS and back")
 			change(ctx, v1alpha1.ModeIPVS)
 			beats(c)
-			c.undisturbed("in IPVS")
+			opened += c.undisturbed("to IPVS").Opened
 			change(ctx, v1alpha1.ModeIPTables)
 			beats(c)
-			c.undisturbed("in iptables")
-			Expect(c.held).To(HaveLen(50), "round %d", round)
+			opened += c.undisturbed("to iptables").Opened
 		}
+		AddReportEntry("new connections", fmt.Sprintf("%d, %.0f a second, none failed", opened, float64(opened)/time.Since(start).Seconds()))
+		Expect(opened).To(BeNumerically(">", leastOpened))
 	}, SpecTimeout(20*time.Minute))
 
+	It("gives a client of a Service with affinity one backend in each mode, and keeps what is open", func(ctx SpecContext) {
+		sticky := clusterIP(ctx, "sticky", "80")
+		held, err := traffic.HoldSlowly(ctx, pods["client-a"].Host, sticky, 3, beat, patience)
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(held.Close)
+		for _, mode := range []v1alpha1.Mode{v1alpha1.ModeIPTables, v1alpha1.ModeIPVS, v1alpha1.ModeIPTables} {
+			change(ctx, mode)
+			backends := map[string]bool{}
+			for range 20 {
+				reply, err := pods["client-a"].Ask(ctx, "tcp", sticky)
+				Expect(err).NotTo(HaveOccurred())
+				backends[reply.Pod] = true
+			}
+			Expect(backends).To(HaveLen(1), "%s", mode)
+			Expect(held.Broken()).To(Succeed(), "%s", mode)
+		}
+	}, SpecTimeout(10*time.Minute))
+
 	It("says how many connections are still in the mode that it has left, until the last one ends or their time is over", func(ctx SpecContext) {
-		patch(ctx, `{"spec":{"mode":"IPVS","ipvs":{"drainTimeoutSeconds":15}}}`)
+		patch(ctx, `{"spec":{"mode":"IPVS","ipvs":{"drainTimeoutSeconds":30}}}`)
 		ready(ctx, v1alpha1.ModeIPVS)
 		held, err := traffic.HoldSlowly(ctx, pods["client-a"].Host, clusterIP(ctx, "web", "80"), 3, beat, patience)
 		Expect(err).NotTo(HaveOccurred())
@@ -113,8 +147,7 @@ var _ = Describe("A live node", func() {
 	}, SpecTimeout(10*time.Minute))
 })
 
-// Last, because it takes the agent of node b away.
-var _ = Describe("A node in mode IPVS", Ordered, func() {
+var _ = Describe("A node in mode IPVS", func() {
 	It("has nothing of ours after a cleanup, and everything of others", func(ctx SpecContext) {
 		b := world.Node("b")
 		foreign := [][]string{
@@ -129,7 +162,11 @@ var _ = Describe("A node in mode IPVS", Ordered, func() {
 		}
 		change(ctx, v1alpha1.ModeIPVS)
 		Expect(leftovers(ctx, b)).NotTo(BeEmpty())
-		Expect(setup.Agent("b").Stop(ctx)).To(Succeed())
+		setup.Agent("b").Kill()
+		DeferCleanup(func(ctx SpecContext) {
+			Expect(setup.StartAgent(ctx, b)).To(Succeed())
+			change(ctx, v1alpha1.ModeIPTables)
+		}, NodeTimeout(8*time.Minute))
 		_, err := b.Run(ctx, root+"/bin/agent", "cleanup")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(leftovers(ctx, b)).To(BeEmpty())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -18,14 +19,26 @@ const patience = 900 * time.Millisecond
 // keptFailures is how many failures a tally describes; it counts them all.
 const keptFailures = 5
 
+// Pace is how fast a stream opens connections.
+type Pace struct {
+	// Every is the time from one row of connections to the next, and Row how many there are in it, one after another.
+	Every time.Duration
+	Row   int
+	// Arrears is how much of the time in which rows were missed, because something took long, is made up for.
+	Arrears time.Duration
+	// Patience is how long a connection may take.
+	Patience time.Duration
+}
+
 // Stream opens connections one after another, or sends datagrams, until it is stopped.
 type Stream struct {
-	from             *cluster.Host
-	network, address string
-	patience         time.Duration
-	takes            chan chan Tally
-	done             chan struct{}
-	stop             context.CancelFunc
+	network string
+	address netip.AddrPort
+	pace    Pace
+	takes   chan chan Tally
+	done    chan struct{}
+	stop    context.CancelFunc
+	end     Tally // what is left when done is closed: nothing, or that the stream could not begin
 }
 
 // Open starts a stream of new connections ("tcp") or datagrams of new sockets ("udp") from a host to IP:port. A
@@ -37,9 +50,28 @@ func Open(ctx context.Context, from *cluster.Host, network, address string, ever
 
 // OpenPatiently is Open with another time that a new connection may take, for kernels on which everything takes long.
 func OpenPatiently(ctx context.Context, from *cluster.Host, network, address string, every, patience time.Duration) *Stream {
+	return OpenAt(ctx, from, network, address, Pace{Every: every, Row: 1, Patience: patience})
+}
+
+// OpenAt is Open at another pace. On a kernel on which it takes longer to wait than to connect, rows are faster.
+func OpenAt(ctx context.Context, from *cluster.Host, network, address string, pace Pace) *Stream {
 	ctx, stop := context.WithCancel(ctx)
-	s := &Stream{from: from, network: network, address: address, patience: patience, takes: make(chan chan Tally), done: make(chan struct{}), stop: stop}
-	go s.run(ctx, every)
+	s := &Stream{
+		network: network, address: netip.MustParseAddrPort(address), pace: pace,
+		takes: make(chan chan Tally), done: make(chan struct{}), stop: stop,
+	}
+	go func() {
+		defer close(s.done)
+		start := time.Now()
+		// It stays on one thread in the namespace: to go there anew for every connection takes longer than the connection.
+		if err := from.Do(func() error {
+			s.run(ctx)
+			return nil
+		}); err != nil {
+			s.end = newTally(start)
+			s.end.note(start, start, "", err)
+		}
+	}()
 	return s
 }
 
@@ -51,7 +83,7 @@ func (s *Stream) Take() Tally {
 	case s.takes <- answer:
 		return <-answer
 	case <-s.done:
-		return Tally{}
+		return s.end
 	}
 }
 
@@ -63,11 +95,11 @@ func (s *Stream) Stop() Tally {
 	return tally
 }
 
-func (s *Stream) run(ctx context.Context, every time.Duration) {
-	defer close(s.done)
-	ticker := time.NewTicker(every)
+func (s *Stream) run(ctx context.Context) {
+	ticker := time.NewTicker(s.pace.Every)
 	defer ticker.Stop()
-	tally := newTally(time.Now())
+	last := time.Now()
+	tally := newTally(last)
 	for {
 		select {
 		case <-ctx.Done():
@@ -76,19 +108,30 @@ func (s *Stream) run(ctx context.Context, every time.Duration) {
 			answer <- tally
 			tally = newTally(time.Now())
 		case <-ticker.C:
-			start := time.Now()
-			reply, err := s.ask(ctx)
-			if ctx.Err() == nil {
-				tally.note(start, time.Since(start), reply.Pod, err)
+			now := time.Now()
+			missed := min(now.Sub(last)-s.pace.Every, s.pace.Arrears).Round(s.pace.Every) / s.pace.Every
+			last = now
+			for range 1 + missed {
+				now = s.openRow(ctx, now, &tally)
 			}
 		}
 	}
 }
 
-func (s *Stream) ask(ctx context.Context) (cluster.Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.patience)
-	defer cancel()
-	return s.from.Ask(ctx, s.network, s.address)
+// openRow opens a row of connections and returns when it has.
+func (s *Stream) openRow(ctx context.Context, now time.Time, tally *Tally) time.Time {
+	for range s.pace.Row {
+		if ctx.Err() != nil {
+			return now
+		}
+		start := now
+		pod, err := ask(start, s.network, s.address, s.pace.Patience)
+		now = time.Now()
+		if ctx.Err() == nil {
+			tally.note(start, now, pod, err)
+		}
+	}
+	return now
 }
 
 // Tally is what became of connections.
@@ -119,7 +162,8 @@ func newTally(now time.Time) Tally {
 	return Tally{Since: now, ByPod: map[string]int{}, LastByPod: map[string]time.Time{}}
 }
 
-func (t *Tally) note(start time.Time, took time.Duration, pod string, err error) {
+func (t *Tally) note(start, end time.Time, pod string, err error) {
+	took := end.Sub(start)
 	if err != nil {
 		t.Failed++
 		t.LastFailure = start
