@@ -213,7 +213,20 @@ func follow(t *testing.T, objects ...object) world {
 
 func (a *api) catalog(t *testing.T) *catalog.Catalog {
 	t.Helper()
-	c := catalog.New("here", time.Now)
+	return a.catalogAt(t, time.Now)
+}
+
+// catalogAt starts a catalog that goes by a clock.
+func (a *api) catalogAt(t *testing.T, now func() time.Time) *catalog.Catalog {
+	t.Helper()
+	c := catalog.New("here", now)
+	a.run(t, c)
+	return c
+}
+
+// run has a catalog follow until the test ends.
+func (a *api) run(t *testing.T, c *catalog.Catalog) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx, &rest.Config{Host: a.URL, QPS: -1}) }()
@@ -223,7 +236,6 @@ func (a *api) catalog(t *testing.T) *catalog.Catalog {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return c
 }
 
 // take waits until Take has something to say.

@@ -34,6 +34,7 @@ type Catalog struct {
 	changes     Changes
 	// remembered stands in for what is not listed yet; nil when nothing does.
 	remembered *remembered
+	hold       hold
 }
 
 // Node is what the data plane needs of the node's own Node object.
@@ -65,7 +66,15 @@ func New(nodeName string, now func() time.Time) *Catalog {
 		serviceCIDRs: map[types.NamespacedName][]netip.Prefix{},
 		synced:       map[string]bool{},
 		dirty:        map[types.NamespacedName]time.Time{},
+		hold:         newHold(),
 	}
+}
+
+// SetHoldBack says which losses are doubted from now on; none before it is called.
+func (c *Catalog) SetHoldBack(settings HoldBack) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hold.settings = settings
 }
 
 // Changed has a value whenever Take has something new to say.
@@ -122,10 +131,12 @@ type Batch struct {
 	Problems  []Problem
 	// Remembered says that this is what Restore was given, because the first lists are not complete.
 	Remembered bool
+	// Held is what was lost suddenly and is handed out as it was; nil when nothing is. Take has to be called again at its end.
+	Held *Held
 }
 
 // Take returns what changed since the last Take, or false as long as the first lists are not complete and nothing was
-// restored.
+// restored. What is held back counts as unchanged.
 func (c *Catalog) Take() (Batch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,22 +144,27 @@ func (c *Catalog) Take() (Batch, bool) {
 		return c.takeRememberedLocked()
 	}
 	c.forgetRememberedLocked()
+	c.judgeLocked()
 	b := Batch{World: c.worldLocked(), WorldChanged: c.worldChange, Triggered: c.triggered, Problems: c.problems}
+	if c.hold.held != nil {
+		held := *c.hold.held
+		b.Held = &held
+	}
 	for name, since := range c.dirty {
 		if b.Since.IsZero() || since.Before(b.Since) {
 			b.Since = since
 		}
 		if !c.worldChange {
-			b.Entries = append(b.Entries, c.entryLocked(name))
+			b.Entries = append(b.Entries, c.viewLocked(name))
 		}
 	}
 	if c.worldChange {
-		for name := range c.services {
-			b.Entries = append(b.Entries, c.entryLocked(name))
-			delete(c.dirty, name)
+		b.Entries = c.entriesLocked()
+		for i := range b.Entries {
+			delete(c.dirty, b.Entries[i].Name)
 		}
 		for name := range c.dirty { // those that are gone
-			b.Entries = append(b.Entries, c.entryLocked(name))
+			b.Entries = append(b.Entries, c.viewLocked(name))
 		}
 	}
 	c.dirty, c.triggered, c.problems, c.worldChange = map[types.NamespacedName]time.Time{}, nil, nil, false
@@ -164,15 +180,50 @@ func (c *Catalog) All() []Entry {
 	if c.remembered != nil && !c.syncedLocked() {
 		return slices.Clone(c.remembered.Entries)
 	}
+	c.judgeLocked()
 	return c.entriesLocked()
 }
 
+// entriesLocked are all Services, also those that are gone but kept.
 func (c *Catalog) entriesLocked() []Entry {
 	entries := make([]Entry, 0, len(c.services))
 	for name := range c.services {
-		entries = append(entries, c.entryLocked(name))
+		entries = append(entries, c.viewLocked(name))
+	}
+	if c.hold.held != nil {
+		for name, l := range c.hold.losses {
+			if c.services[name] == nil {
+				entries = append(entries, l.was)
+			}
+		}
 	}
 	return entries
+}
+
+// judgeLocked decides what is held back of what has changed.
+func (c *Catalog) judgeLocked() {
+	if !c.syncedLocked() {
+		return
+	}
+	if !c.hold.begun {
+		var all Count
+		for name := range c.services {
+			e := c.entryLocked(name)
+			all = all.plus(countOf(&e))
+		}
+		c.hold.begin(all)
+	}
+	for _, name := range c.hold.judge(c.now(), c.entryLocked) {
+		c.markLocked(name)
+	}
+}
+
+// viewLocked is what a Service counts as: what it was, where what it has lost is held back.
+func (c *Catalog) viewLocked(name types.NamespacedName) Entry {
+	if e, kept := c.hold.kept(name); kept {
+		return e
+	}
+	return c.entryLocked(name)
 }
 
 func (c *Catalog) entryLocked(name types.NamespacedName) Entry {
@@ -221,6 +272,7 @@ func (c *Catalog) setSynced(kind string) {
 
 func (c *Catalog) setServiceLocked(r reduced[forwarding.Service]) {
 	c.problems = append(c.problems, r.problems...)
+	c.hold.touch(r.name, c.entryLocked)
 	_, known := c.services[r.name]
 	switch {
 	case r.value != nil:
@@ -243,6 +295,7 @@ func (c *Catalog) setSliceLocked(r reduced[slice]) {
 	if r.value == nil {
 		return
 	}
+	c.hold.touch(r.value.owner, c.entryLocked)
 	c.slices[r.name] = r.value
 	c.byService[r.value.owner] = append(c.byService[r.value.owner], r.value)
 	if !r.triggered.IsZero() && c.synced[kindSlices] {
@@ -256,6 +309,7 @@ func (c *Catalog) dropSliceLocked(name types.NamespacedName) {
 	if old == nil {
 		return
 	}
+	c.hold.touch(old.owner, c.entryLocked)
 	delete(c.slices, name)
 	owned := c.byService[old.owner]
 	owned = slices.DeleteFunc(owned, func(s *slice) bool { return s == old })

@@ -3,6 +3,8 @@ package catalog
 import (
 	"slices"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // Snapshot is everything a catalog knew at one time. Nothing of it is ever changed.
@@ -21,13 +23,15 @@ type remembered struct {
 	taken bool
 }
 
-// Snapshot returns everything that the catalog knows from the API, or false as long as the first lists are not complete.
+// Snapshot returns everything that the catalog knows from the API, what is held back as it was, or false as long as the
+// first lists are not complete.
 func (c *Catalog) Snapshot() (Snapshot, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.syncedLocked() {
 		return Snapshot{}, false
 	}
+	c.judgeLocked()
 	return Snapshot{Taken: c.now(), NodeName: c.nodeName, World: c.worldLocked(), Entries: c.entriesLocked()}, true
 }
 
@@ -63,12 +67,33 @@ func (c *Catalog) forgetRememberedLocked() {
 		return
 	}
 	if c.remembered.taken {
-		for i := range c.remembered.Entries {
-			if name := c.remembered.Entries[i].Name; c.services[name] == nil {
-				c.markLocked(name)
-			}
-		}
+		c.compareRememberedLocked()
 		c.worldChange = true
 	}
 	c.remembered = nil
+}
+
+// compareRememberedLocked takes what was remembered for what there was before, and the lists for a change of it.
+func (c *Catalog) compareRememberedLocked() {
+	known := make(map[types.NamespacedName]Entry, len(c.remembered.Entries))
+	var all Count
+	for i := range c.remembered.Entries {
+		e := &c.remembered.Entries[i]
+		known[e.Name] = *e
+		all = all.plus(countOf(e))
+	}
+	c.hold.begin(all)
+	for name := range c.services {
+		if e, was := known[name]; was {
+			c.hold.touched[name] = e
+		} else {
+			c.hold.touched[name] = Entry{Name: name}
+		}
+	}
+	for name, e := range known {
+		if c.services[name] == nil {
+			c.hold.touched[name] = e
+			c.markLocked(name)
+		}
+	}
 }

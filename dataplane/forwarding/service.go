@@ -93,6 +93,17 @@ func (e *Endpoint) usable() bool { return e.Ready || e.fallback() }
 // fallback says whether an endpoint may get connections only where no ready one is left (KEP-1669).
 func (e *Endpoint) fallback() bool { return e.Serving && e.Terminating }
 
+// Usable is how many endpoints of a slice may get connections under any circumstances.
+func (s *Slice) Usable() int {
+	n := 0
+	for i := range s.Endpoints {
+		if s.Endpoints[i].usable() {
+			n++
+		}
+	}
+	return n
+}
+
 // Node is what the decisions depend on besides Services and endpoints.
 type Node struct {
 	// Zone is the label topology.kubernetes.io/zone of the Node; empty when it has none.
