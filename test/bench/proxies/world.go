@@ -136,7 +136,7 @@ func (w *world) large(generation int) []netip.Addr {
 func (w *world) createEdges(ctx context.Context) (remove func(context.Context) error, err error) {
 	var services, slices []client.Object
 	for i := range w.options.NodePorts {
-		s := churn.Service(metav1.NamespaceDefault, fmt.Sprintf("port-%04d", i), netip.Addr{})
+		s := churn.Service(metav1.NamespaceDefault, fmt.Sprintf("port-%04d", i), w.clusterIPs[len(w.clusterIPs)-1-i])
 		s.Spec.Type = corev1.ServiceTypeNodePort
 		s.Spec.Ports[0].NodePort = firstNodePort + int32(i)
 		services, slices = append(services, s), append(slices, slice(s.Name, spare(i)))
