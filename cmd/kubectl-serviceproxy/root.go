@@ -10,6 +10,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/handover"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/status"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/steer"
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/trace"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/why"
 )
 
@@ -46,6 +47,7 @@ func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	add(root, "see", "See:",
 		status.NewStatusCommand(factory, streams),
 		why.NewWhyCommand(factory, streams),
+		trace.NewTraceCommand(factory, streams),
 	)
 	add(root, "steer", "Steer:",
 		steer.NewPauseCommand(factory, streams),
