@@ -159,7 +159,9 @@ func (l *loop) step(ctx context.Context) outcome {
 	}
 	l.feelPulse(ctx)
 	look := l.lookForOthers(ctx)
+	l.catalog.SetHoldBack(resolveHoldBack(target.Settings.Sync.HoldBack))
 	batch, complete := l.catalog.Take()
+	doubt := l.doubt(ctx, batch.Held)
 	var done outcome
 	switch {
 	case target.Release:
@@ -178,7 +180,7 @@ func (l *loop) step(ctx context.Context) outcome {
 	if assigned != nil && assigned != target && l.course != nil {
 		return outcome{took: done.took} // what was good last runs again, and what is assigned can be tried
 	}
-	done.next = min(done.next, look)
+	done.next = min(done.next, look, doubt)
 	return done
 }
 

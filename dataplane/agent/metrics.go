@@ -30,6 +30,7 @@ type metrics struct {
 	dataPathBroken     prometheus.Gauge
 	drift              prometheus.Gauge
 	runningFromMemory  prometheus.Gauge
+	heldBack           *prometheus.GaugeVec
 }
 
 func newMetrics(version string) *metrics {
@@ -74,16 +75,19 @@ func newMetrics(version string) *metrics {
 			"Probed addresses of Services that do not answer from this node although every endpoint does when asked directly."),
 		runningFromMemory: gauge("serviceproxy_running_from_memory",
 			"1 while Services are programmed from what was known before the agent started, because the API server has not listed them since."),
+		heldBack: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "serviceproxy_held_back",
+			Help: "Services and endpoints that were lost suddenly and are kept as they were for a while (spec.sync.holdBack)."}, []string{"kind"}),
 		drift: gauge("serviceproxy_drift",
 			"Rules, virtual servers, sets, routes and kernel parameters that someone else has changed and that are left so, because spec.sync.drift is ReportOnly."),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "serviceproxy_build_info",
 		Help: "Always 1; the version is in the label.", ConstLabels: prometheus.Labels{"version": version}})
 	build.Set(1)
+	m.setHeldBack(nil)
 	m.registry.MustRegister(m.collectors()...)
 	m.registry.MustRegister(m.syncDuration, m.lastSync, m.lastQueued, m.programming, m.rules, m.services, m.endpoints,
 		m.chainsWritten, m.bytesWritten, m.messagesSent, m.repairs, m.failures, m.flowsEnded, m.flowsDuration, m.disputedAddresses, m.assignmentAccepted, m.dataPathBroken, m.drift,
-		m.runningFromMemory, build,
+		m.runningFromMemory, m.heldBack, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 )
 
 // state is what the agent knows of itself after a step of the loop. Status, health and metrics are made from it.
@@ -47,6 +48,8 @@ type state struct {
 	// remembered is when the API server said what the kernel is programmed from, where it has not said anything since the
 	// agent started; zero where it has.
 	remembered time.Time
+	// held is what was lost suddenly and is kept as it was; nil when nothing is.
+	held *catalog.Held
 	// broken are the ways into Services that do not work although their endpoints do.
 	broken []string
 	// foreign is what was found of another Service proxy; nil before it was looked for.
@@ -107,6 +110,9 @@ func (s *state) status(previous *v1alpha1.ServiceProxyNodeStatus, version string
 		status.Draining = new(int32(s.draining))
 	} else {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDraining)
+	}
+	if s.held == nil {
+		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionHeldBack)
 	}
 	if len(s.drifted) == 0 {
 		meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionDrifted)
@@ -202,6 +208,7 @@ func (s *state) conditions() []metav1.Condition {
 	ready.Type = v1alpha1.ConditionReady
 	all := append([]metav1.Condition{ready, accepted, programmed, s.rolledBackCondition()}, s.drainingCondition()...)
 	all = append(all, s.driftedCondition()...)
+	all = append(all, s.heldBackCondition()...)
 	if s.foreign != nil {
 		all = append(all, s.foreign.condition())
 	}
