@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/apiserver"
 )
 
 // Assignment is what this node is to run.
@@ -100,8 +101,8 @@ func (s *assignmentStore) follow(ctx context.Context, client rest.Interface, nod
 	lw := cache.NewFilteredListWatchFromClient(client, resource, metav1.NamespaceAll, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector(metav1.ObjectNameField, nodeName).String()
 	})
-	cache.NewReflectorWithOptions(lw, &v1alpha1.ServiceProxyNode{}, s, cache.ReflectorOptions{Name: "agent/" + resource}).
-		RunWithContext(ctx)
+	cache.NewReflectorWithOptions(lw, &v1alpha1.ServiceProxyNode{}, s,
+		cache.ReflectorOptions{Name: "agent/" + resource, Backoff: apiserver.Backoff()}).RunWithContext(ctx)
 }
 
 // ReadConfig reads an assignment from a file that holds a ServiceProxyConfig, for a node that no operator looks after.

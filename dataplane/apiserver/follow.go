@@ -35,7 +35,7 @@ func (s *Servers) Follow(ctx context.Context) error {
 		})
 	store := &slice{servers: s, logger: klog.FromContext(ctx)}
 	cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, client), &discoveryv1.EndpointSlice{}, store,
-		cache.ReflectorOptions{Name: "apiserver/endpointslice"}).RunWithContext(ctx)
+		cache.ReflectorOptions{Name: "apiserver/endpointslice", Backoff: Backoff()}).RunWithContext(ctx)
 	return nil
 }
 

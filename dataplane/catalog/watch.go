@@ -71,7 +71,7 @@ func (c *Catalog) Run(ctx context.Context, config *rest.Config) error {
 	reflect := func(kind string, api cache.Getter, expected runtime.Object, store cache.ReflectorStore, selector func(*metav1.ListOptions)) {
 		lw := cache.NewFilteredListWatchFromClient(api, kind, metav1.NamespaceAll, selector)
 		reflector := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(c.tolerateAbsence(kind, lw), api),
-			expected, store, cache.ReflectorOptions{Name: "catalog/" + kind})
+			expected, store, cache.ReflectorOptions{Name: "catalog/" + kind, Backoff: apiserver.Backoff()})
 		wg.Go(func() { reflector.RunWithContext(ctx) })
 	}
 	// Headless Services have no address to be reached at, so they need not even be sent.
