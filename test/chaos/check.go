@@ -210,6 +210,9 @@ func (w *World) kernelHoldsNoMore(ctx context.Context, node string) error {
 			return fmt.Errorf("the kernel of node %s still has rules of Service %s", node, gone)
 		}
 	}
+	if err := w.virtualServersOfNobody(ctx, node); err != nil {
+		return err
+	}
 	others, err := w.output(ctx, node, planted)
 	if err == nil && others != w.foreign[node] {
 		return fmt.Errorf("what others have on node %s was\n%s\nand is\n%s", node, w.foreign[node], others)

@@ -11,6 +11,20 @@ import (
 // The jump that packets from outside and from pods take.
 const jump = "PREROUTING -m comment --comment 'service proxy: Services' -j SPROXY-SERVICES"
 
+// reload is what a firewall does that takes a table for its own: everything goes, and who knows of it makes theirs again. It
+// takes one table: with both, nobody would use connection tracking any more, the kernel would unhook it, and the packets of
+// every translated connection would be those of nobody until it is hooked in again.
+func reload(table string) fault {
+	return fault{
+		name: "table " + table + " is emptied", weight: 1, excused: true,
+		possible: func(w *World) bool { return w.mode == v1alpha1.ModeIPTables && !w.SwitchesModes },
+		do: func(ctx context.Context, w *World) (string, error) {
+			node := w.anyNode()
+			return node, w.shell(ctx, node, "IPT -w -t "+table+" -F; "+plants)
+		},
+	}
+}
+
 // drifts are what others do to the rules of nodes.
 func drifts() []fault {
 	one := func(name, script string) fault {
@@ -28,15 +42,10 @@ func drifts() []fault {
 		one("a rule of ours is deleted", "IPT -w -t nat -D SPROXY-SERVICES 1"),
 		one("a jump to our chains is deleted", "IPT -w -t nat -D "+jump),
 		one("the rules that let Service traffic pass are emptied", "IPT -w -t filter -F SPROXY-FORWARD"),
-		{name: "a firewall's reload", weight: 1, excused: true,
-			possible: func(w *World) bool { return w.mode == v1alpha1.ModeIPTables && !w.SwitchesModes },
-			do: func(ctx context.Context, w *World) (string, error) {
-				node := w.anyNode()
-				if err := w.shell(ctx, node, "for t in nat filter; do IPT -w -t $t -F; done"); err != nil {
-					return node, err
-				}
-				return node, w.shell(ctx, node, plants) // whoever they belong to makes them again
-			}},
+		reload("nat"),
+		reload("filter"),
+		{name: "a virtual server of ours is removed", weight: 2, excused: true,
+			possible: func(w *World) bool { return w.mode == v1alpha1.ModeIPVS && len(w.services) > 0 }, do: removeVirtualServer},
 		{name: "others add and remove rules of theirs", weight: 3, do: func(ctx context.Context, w *World) (string, error) {
 			node := w.anyNode()
 			return node, w.shell(ctx, node, "IPT -w -t nat -I OUTPUT -p udp --dport 9 -j RETURN; IPT -w -t nat -D OUTPUT -p udp --dport 9 -j RETURN")

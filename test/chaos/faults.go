@@ -157,12 +157,16 @@ func fight(ctx context.Context, w *World) (string, error) {
 	object := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name},
 		Spec: corev1.ServiceSpec{
-			ExternalIPs: []string{steadyIP, w.Cluster.Node(w.anyNode()).IPv4.String(), "10.96.1.1"},
+			ExternalIPs: []string{steadyIP, "10.96.1.1"},
 			Ports: []corev1.ServicePort{
 				{Name: "http", Port: httpPort}, {Name: "node-port", Port: steadyNodePort},
 				{Name: "dns", Port: dnsPort, Protocol: corev1.ProtocolUDP},
 			},
 		},
+	}
+	if node := w.anyNode(); !w.SwitchesModes {
+		// In mode IPVS every other node would take the address of this one for its own, as with kube-proxy.
+		object.Spec.ExternalIPs = append(object.Spec.ExternalIPs, w.Cluster.Node(node).IPv4.String())
 	}
 	if w.hostile[name] {
 		delete(w.hostile, name)

@@ -3,8 +3,6 @@ package iptables
 
 import (
 	"fmt"
-	"os"
-	"strconv"
 	"testing"
 	"time"
 
@@ -23,22 +21,11 @@ func TestChaos(t *testing.T) {
 	RunSpecs(t, "test/chaos/iptables")
 }
 
-// number is that of an environment variable, or another one where it is not set.
-func number(variable string, otherwise uint64) uint64 {
-	GinkgoHelper()
-	text := os.Getenv(variable)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	Expect(err).NotTo(HaveOccurred(), variable)
-	return n
-}
-
 var _ = Describe("Nodes in mode iptables", func() {
 	It("lose nothing, whatever happens", func(ctx SpecContext) {
 		ctrllog.SetLogger(GinkgoLogr)
-		seed, steps := number("CHAOS_SEED", 1), number("CHAOS_STEPS", 40)
+		seed, steps, err := chaos.Drawn(40)
+		Expect(err).NotTo(HaveOccurred())
 		AddReportEntry("chaos", fmt.Sprintf("CHAOS_SEED=%d CHAOS_STEPS=%d", seed, steps))
 		world, err := cluster.Start(ctx, cluster.Options{Nodes: []string{"nft", "legacy"}})
 		Expect(err).NotTo(HaveOccurred())
@@ -58,7 +45,7 @@ var _ = Describe("Nodes in mode iptables", func() {
 		})
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(w.Stop)
-		if err := w.Run(ctx, int(steps)); err != nil {
+		if err := w.Run(ctx, steps); err != nil {
 			Fail(fmt.Sprintf("CHAOS_SEED=%d CHAOS_STEPS=%d: %v", seed, steps, err))
 		}
 	}, SpecTimeout(2*time.Hour))
