@@ -94,8 +94,8 @@ func (l *loop) self(name string) query.Node {
 	if l.state.applied != nil {
 		n.Mode, n.Revision = string(l.state.applied.Settings.Mode), l.state.applied.Revision
 	}
-	if !l.state.lastSync.IsZero() {
-		n.Since = &l.state.lastSync
+	if since := l.state.lastSync; !since.IsZero() {
+		n.Since = &since
 	}
 	return n
 }

@@ -290,7 +290,11 @@ func (d *Decision) forward(n *Node, port *forwarding.ServicePort, f *forwarding.
 	for _, b := range d.Backends {
 		list = append(list, b.String())
 	}
-	d.sayf("pool", "one of %d, each as likely as the others: %s", len(list), strings.Join(list, ", "))
+	if len(list) == 1 {
+		d.sayf("pool", "there is only %s", list[0])
+	} else {
+		d.sayf("pool", "one of %d, each as likely as the others: %s", len(list), strings.Join(list, ", "))
+	}
 	if port.AffinitySeconds > 0 {
 		d.AffinitySeconds = port.AffinitySeconds
 		d.sayf("affinity", "a client that was here in the last %d seconds goes to the backend it had", port.AffinitySeconds)
