@@ -17,6 +17,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/drift"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 const (
@@ -45,7 +46,9 @@ type guard struct {
 	glanceAt   time.Time
 	parameters []string
 	// suspects is what may have been changed since the last comparison, as far as it is known.
-	suspects []string
+	suspects []drift.Suspect
+	// fullAt is when everything is to be compared, and not only what was heard of.
+	fullAt time.Time
 	// toldAt is when an event was made about a repair, and untold how much was repaired since.
 	toldAt time.Time
 	untold int
@@ -78,6 +81,10 @@ func (l *loop) heed(ctx context.Context) {
 			l.compareBy(now.Add(gather))
 		}
 	}
+	if l.guard.fullAt.IsZero() {
+		l.guard.fullAt = l.verifyAt
+	}
+	l.compareBy(l.guard.fullAt)
 	if l.trial != nil || l.course == nil || now.Before(l.guard.glanceAt) {
 		return
 	}
@@ -88,7 +95,7 @@ func (l *loop) heed(ctx context.Context) {
 	}
 	parameters := l.parametersAstray()
 	if changed || !slices.Equal(parameters, l.guard.parameters) {
-		l.guard.parameters = parameters
+		l.guard.parameters, l.guard.fullAt = parameters, now
 		l.compareBy(now)
 	}
 }
@@ -109,7 +116,8 @@ func (g *guard) dueIn(now, verifyAt time.Time) time.Duration {
 // reconsider has a write followed by another look at what was left different: it may have been put right by the way.
 func (l *loop) reconsider(now time.Time) {
 	if len(l.state.drifted) > 0 {
-		l.compareBy(now.Add(gather))
+		l.guard.fullAt = now.Add(gather)
+		l.compareBy(l.guard.fullAt)
 	}
 }
 
@@ -123,44 +131,68 @@ func (l *loop) compareBy(due time.Time) {
 	}
 }
 
-// lookForDrift compares everything with the kernel. What is different is put right, or told where the settings want no more.
+// places are the chains of which something was heard, where it is enough to look there; none to look at everything.
+func (g *guard) places(now time.Time) []xtables.Place {
+	if !now.Before(g.fullAt) {
+		return nil
+	}
+	var places []xtables.Place
+	for _, s := range g.suspects {
+		if s.Chain == "" {
+			return nil
+		}
+		places = append(places, s.Place)
+	}
+	return places
+}
+
+// lookForDrift compares what the kernel holds. What is different is put right, or told where the settings want no more: all
+// of it then.
 func (l *loop) lookForDrift(ctx context.Context) (effect, error) {
 	start := l.clock.Now()
 	suspects := l.guard.suspects
-	different, err := l.course.engine.Compare(ctx)
+	reportOnly := l.course.assignment.Settings.Sync.Drift == v1alpha1.DriftReportOnly
+	var places []xtables.Place
+	if !reportOnly {
+		places = l.guard.places(start)
+	}
+	different, err := l.course.engine.Compare(ctx, places...)
 	if err != nil {
 		return effect{}, err
 	}
 	l.guard.parameters = l.parametersAstray()
 	different = append(different, l.guard.parameters...)
 	var repaired effect
-	if l.course.assignment.Settings.Sync.Drift == v1alpha1.DriftReportOnly {
+	if reportOnly {
 		if strings.Join(different, "\n") != strings.Join(l.state.drifted, "\n") {
-			klog.FromContext(ctx).Info("What the kernel holds is not what was written, and is left so", "different", list(different), "heard", suspects)
+			klog.FromContext(ctx).Info("What the kernel holds is not what was written, and is left so", "different", list(different), "heard", texts(suspects))
 		}
 		l.state.drifted = different
 	} else {
 		l.state.drifted, l.guard.parameters, l.parametersDue = nil, nil, true
 		if len(different) > 0 {
-			repaired, err = l.repair(ctx, different, suspects)
+			repaired, err = l.repair(ctx, different, suspects, places)
 		}
 	}
 	l.guard.suspects = nil
 	now := l.clock.Now()
+	if len(places) == 0 {
+		l.guard.fullAt = now.Add(l.plan().pace.fullInterval)
+	}
 	l.guard.restUntil = now.Add(max(shortestRest, restFactor*now.Sub(start)))
 	return repaired, err
 }
 
 // repair puts right what is different.
-func (l *loop) repair(ctx context.Context, different, suspects []string) (effect, error) {
-	repaired, err := l.course.engine.Verify(ctx)
+func (l *loop) repair(ctx context.Context, different []string, suspects []drift.Suspect, places []xtables.Place) (effect, error) {
+	repaired, err := l.course.engine.Verify(ctx, places...)
 	if err != nil {
 		return repaired, err
 	}
 	repairs := max(repaired.changes, len(different))
 	l.state.repairs += repairs
 	l.report.metrics.repairs.Add(float64(repairs))
-	klog.FromContext(ctx).Info("Repaired what somebody else had changed in the kernel", "repairs", repairs, "different", list(different), "heard", suspects)
+	klog.FromContext(ctx).Info("Repaired what somebody else had changed in the kernel", "repairs", repairs, "different", list(different), "heard", texts(suspects))
 	l.guard.untold += repairs
 	now := l.clock.Now()
 	if uid := l.state.assignment.UID; l.report.recorder != nil && uid != "" && now.Sub(l.guard.toldAt) >= repairEventGap {
@@ -170,6 +202,15 @@ func (l *loop) repair(ctx context.Context, different, suspects []string) (effect
 		l.guard.toldAt, l.guard.untold = now, 0
 	}
 	return repaired, nil
+}
+
+// texts are suspects in words.
+func texts(suspects []drift.Suspect) []string {
+	var all []string
+	for _, s := range suspects {
+		all = append(all, s.String())
+	}
+	return all
 }
 
 // listed is how many of several things are named.
@@ -211,8 +252,8 @@ func (q *quiet) Apply(ctx context.Context, changes []forwarding.Change) (written
 	return written, err
 }
 
-func (q *quiet) Verify(ctx context.Context) (written effect, err error) {
-	q.guard.heard.Own(func() { written, err = q.engine.Verify(ctx) })
+func (q *quiet) Verify(ctx context.Context, only ...xtables.Place) (written effect, err error) {
+	q.guard.heard.Own(func() { written, err = q.engine.Verify(ctx, only...) })
 	return written, err
 }
 

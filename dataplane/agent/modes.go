@@ -25,10 +25,11 @@ type engine interface {
 	configure(p *plan)
 	OpenHealthPorts(ports []uint16)
 	Apply(ctx context.Context, changes []forwarding.Change) (effect, error)
-	// Verify compares everything with the kernel and puts right what differs.
-	Verify(ctx context.Context) (effect, error)
+	// Verify compares everything with the kernel and puts right what differs; some chains alone, where that is enough and
+	// the engine can.
+	Verify(ctx context.Context, only ...xtables.Place) (effect, error)
 	// Compare names what the kernel does not hold as it was written, and writes nothing.
-	Compare(ctx context.Context) ([]string, error)
+	Compare(ctx context.Context, only ...xtables.Place) ([]string, error)
 	// Changed says whether somebody else may have changed something of which the kernel gives no notice. It costs little.
 	Changed(ctx context.Context) (bool, error)
 	// Holding reads back what a connection to a destination meets in the kernel.
@@ -74,8 +75,8 @@ func (e iptablesEngine) Apply(ctx context.Context, changes []forwarding.Change) 
 	return effectOf(w), err
 }
 
-func (e iptablesEngine) Verify(ctx context.Context) (effect, error) {
-	w, err := e.Engine.Verify(ctx)
+func (e iptablesEngine) Verify(ctx context.Context, only ...xtables.Place) (effect, error) {
+	w, err := e.Engine.Verify(ctx, only...)
 	return effectOf(w), err
 }
 
@@ -102,9 +103,14 @@ func (e *ipvsEngine) Apply(ctx context.Context, changes []forwarding.Change) (ef
 	return e.effectOf(w), err
 }
 
-func (e *ipvsEngine) Verify(ctx context.Context) (effect, error) {
+// Verify compares everything, as there are few rules in any case.
+func (e *ipvsEngine) Verify(ctx context.Context, _ ...xtables.Place) (effect, error) {
 	w, err := e.Engine.Verify(ctx)
 	return e.effectOf(w), err
+}
+
+func (e *ipvsEngine) Compare(ctx context.Context, _ ...xtables.Place) ([]string, error) {
+	return e.Engine.Compare(ctx)
 }
 
 func (e *ipvsEngine) effectOf(w ipvs.Written) effect {

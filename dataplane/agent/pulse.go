@@ -91,6 +91,7 @@ func (l *loop) feelPulse(ctx context.Context) {
 		klog.FromContext(ctx).Info("Services do not work from this node, although their endpoints answer when asked directly",
 			"services", broken)
 		l.verifyAt = l.clock.Now()
+		l.guard.fullAt = l.verifyAt
 	case was && len(broken) == 0:
 		klog.FromContext(ctx).Info("Services work from this node again")
 	}

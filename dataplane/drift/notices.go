@@ -12,6 +12,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/netlink"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/routes"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // sizeofGeneration is struct nfgenmsg, which comes before the attributes in notices of nf_tables.
@@ -52,21 +53,19 @@ func (s *source) rules(w *Watcher, datagram []byte) {
 			s.open = transaction{}
 			return
 		}
-		if what := touched(kind, body, w.prefix); what != "" {
+		if suspect, ours := touched(kind, body, w.prefix); ours {
 			s.open.family, s.open.writer = body[0], sender
-			if len(s.open.touched) < keptReasons && !slices.Contains(s.open.touched, what) {
-				s.open.touched = append(s.open.touched, what)
-			}
+			s.open.touched = note(s.open.touched, suspect)
 		}
 	})
 }
 
-// touched says what of ours a notice of nf_tables is about; nothing when it is about others, as is a rule that somebody
-// adds before or behind ours. The kernel does not say what a rule that was deleted had been.
-func touched(kind uint16, body []byte, prefix string) string {
+// touched says what of ours a notice of nf_tables is about, and whether it is about us at all: a rule that somebody adds before
+// or behind ours is not. The kernel does not say what a rule that was deleted had been.
+func touched(kind uint16, body []byte, prefix string) (Suspect, bool) {
 	family := map[uint8]string{unix.AF_INET: "IPv4", unix.AF_INET6: "IPv6"}[body[0]]
 	if family == "" {
-		return ""
+		return Suspect{}, false
 	}
 	var names [4]string
 	netlink.Each(body[sizeofGeneration:], func(kind uint16, value []byte) {
@@ -76,7 +75,7 @@ func touched(kind uint16, body []byte, prefix string) string {
 	})
 	table := names[unix.NFTA_TABLE_NAME] // the first attribute of chains and rules too
 	if !slices.Contains([]string{"nat", "filter", "mangle"}, table) {
-		return ""
+		return Suspect{}, false
 	}
 	chain := names[unix.NFTA_CHAIN_NAME]
 	if kind == unix.NFT_MSG_NEWRULE || kind == unix.NFT_MSG_DELRULE {
@@ -87,7 +86,7 @@ func touched(kind uint16, body []byte, prefix string) string {
 	concerns := false
 	switch kind {
 	case unix.NFT_MSG_DELTABLE:
-		return fmt.Sprintf("table %s of %s", table, family)
+		return Suspect{What: fmt.Sprintf("table %s of %s", table, family)}, true
 	case unix.NFT_MSG_NEWCHAIN:
 		concerns = ours
 	case unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE:
@@ -96,9 +95,12 @@ func touched(kind uint16, body []byte, prefix string) string {
 		concerns = ours || builtIn && bytes.Contains(body, []byte(prefix))
 	}
 	if !concerns || probe {
-		return ""
+		return Suspect{}, false
 	}
-	return fmt.Sprintf("chain %s in table %s of %s", chain, table, family)
+	return Suspect{
+		Place: xtables.Place{IPv6: body[0] == unix.AF_INET6, Table: table, Chain: chain},
+		What:  fmt.Sprintf("chain %s in table %s of %s", chain, table, family),
+	}, true
 }
 
 // takeRoutes takes notices of routes. Ours are told by their protocol number.
@@ -117,6 +119,6 @@ func takeRoutes(w *Watcher, datagram []byte) {
 				what = "route " + netip.PrefixFrom(addr, int(body[1])).String()
 			}
 		})
-		w.suspect(transaction{touched: []string{what}})
+		w.suspect(transaction{touched: []Suspect{{What: what}}})
 	})
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 const (
@@ -17,8 +19,8 @@ const (
 	// bufferSize is how much the kernel may have to say before it is listened to. It counts what a notice takes in the
 	// kernel, of which this is room for the notices of thousands of rules; they take memory only while they wait.
 	bufferSize = 8 << 20
-	// keptReasons bounds what is told of one burst.
-	keptReasons = 20
+	// keptSuspects bounds what is told of one burst.
+	keptSuspects = 20
 )
 
 // Watcher listens. Its methods may be called from any goroutine.
@@ -28,11 +30,11 @@ type Watcher struct {
 	sources []*source
 	changed chan struct{}
 
-	mu      sync.Mutex
-	buffer  []byte
-	reasons []string
-	own     bool
-	noted   []transaction // while we write
+	mu       sync.Mutex
+	buffer   []byte
+	suspects []Suspect
+	own      bool
+	noted    []transaction // while we write
 }
 
 // source is a socket on which the kernel gives notice.
@@ -49,8 +51,27 @@ type transaction struct {
 	writer  uint32 // port of the netlink socket
 	program string
 	// touched is what of ours it was about; nothing when it was about others.
-	touched []string
+	touched []Suspect
 }
+
+// Suspect is something of ours that somebody else may have changed.
+type Suspect struct {
+	// Place is the chain; its name is empty where it is more than a chain, or something else.
+	xtables.Place
+	// What is the same in words, and Program what the one who did it calls itself, if that is known.
+	What, Program string
+}
+
+// String says what, and by whom.
+func (s Suspect) String() string {
+	if s.Program == "" {
+		return s.What
+	}
+	return s.What + " by " + s.Program
+}
+
+// more stands for all that is not known.
+func more() Suspect { return Suspect{What: "more than the kernel could tell, or than is kept"} }
 
 // Watch listens until the context ends. Prefix starts the names of the chains that are ours.
 func Watch(ctx context.Context, prefix string) (*Watcher, error) {
@@ -93,13 +114,13 @@ func listen(protocol int, groups uint32) (*os.File, error) {
 // Changed has a value when somebody else may have changed what is ours, once for any number of changes.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
 
-// Take returns in words what may have been changed since the last Take, in the order in which it was first heard of.
-func (w *Watcher) Take() []string {
+// Take returns what may have been changed since the last Take, in the order in which it was first heard of.
+func (w *Watcher) Take() []Suspect {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.drain()
-	taken := w.reasons
-	w.reasons = nil
+	taken := w.suspects
+	w.suspects = nil
 	return taken
 }
 
@@ -162,7 +183,7 @@ func (w *Watcher) read(s *source, fd int) {
 		case errors.Is(err, unix.ENOBUFS):
 			// While we write much, this is about what we write, of which nothing is lost: it is known.
 			if !w.own {
-				w.suspect(transaction{touched: []string{"more than the kernel could tell"}})
+				w.suspect(transaction{touched: []Suspect{more()}})
 			}
 		case err != nil:
 			return
@@ -170,6 +191,17 @@ func (w *Watcher) read(s *source, fd int) {
 			s.take(w, w.buffer[:n])
 		}
 	}
+}
+
+// note adds to suspects what is not among them. Where there are too many, it is that there are more.
+func note(suspects []Suspect, s Suspect) []Suspect {
+	switch {
+	case slices.Contains(suspects, s) || len(suspects) > keptSuspects:
+		return suspects
+	case len(suspects) == keptSuspects:
+		return append(suspects, more())
+	}
+	return append(suspects, s)
 }
 
 // heard takes note of a transaction.
@@ -184,13 +216,9 @@ func (w *Watcher) heard(t transaction) {
 }
 
 func (w *Watcher) suspect(t transaction) {
-	for _, reason := range t.touched {
-		if t.program != "" {
-			reason += " by " + t.program
-		}
-		if len(w.reasons) < keptReasons && !slices.Contains(w.reasons, reason) {
-			w.reasons = append(w.reasons, reason)
-		}
+	for _, s := range t.touched {
+		s.Program = t.program
+		w.suspects = note(w.suspects, s)
 	}
 	select {
 	case w.changed <- struct{}{}:

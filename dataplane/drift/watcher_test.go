@@ -8,6 +8,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/drift"
 )
 
 // rules are chains of ours, and jumps to them.
@@ -27,7 +29,7 @@ var _ = Describe("Watcher", func() {
 		w := watch(ctx, rules, "ip link set lo up; ip route add local 10.96.0.0/16 dev lo proto 211")
 		run(command)
 		Eventually(w.Changed()).WithTimeout(time.Minute).Should(Receive())
-		Expect(w.Take()).To(ContainElement(HavePrefix(reason)))
+		Expect(texts(w.Take())).To(ContainElement(HavePrefix(reason)))
 		Expect(w.Take()).To(BeEmpty())
 	},
 		Entry("a chain emptied", "iptables-nft -t nat -F SPROXY-SERVICES", "chain SPROXY-SERVICES in table nat of IPv4 by iptables"),
@@ -63,7 +65,7 @@ var _ = Describe("Watcher", func() {
 			run("iptables-nft -t nat -A SPROXY-WEB -j RETURN")
 			run("iptables-nft -t nat -F SPROXY-SERVICES")
 		})
-		Expect(w.Take()).To(ContainElement(HavePrefix("chain SPROXY-SERVICES in table nat of IPv4")))
+		Expect(texts(w.Take())).To(ContainElement(HavePrefix("chain SPROXY-SERVICES in table nat of IPv4")))
 		run("iptables-nft -t nat -F SPROXY-SERVICES; iptables-nft -t nat -A SPROXY-SERVICES -j SPROXY-WEB")
 		Expect(w.Take()).NotTo(BeEmpty())
 	})
@@ -84,3 +86,11 @@ var _ = Describe("Watcher", func() {
 		Expect(w.Take()).NotTo(BeEmpty())
 	})
 })
+
+func texts(suspects []drift.Suspect) []string {
+	var all []string
+	for _, s := range suspects {
+		all = append(all, s.String())
+	}
+	return all
+}

@@ -8,12 +8,12 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
-// Compare names what the kernel does not hold as it was written, and writes nothing. What Apply has still to write after
-// an error is not among it.
-func (e *Engine) Compare(ctx context.Context) ([]string, error) {
+// Compare names what the kernel does not hold as it was written, of everything or only in some places, and writes nothing.
+// What Apply has still to write after an error is not among it.
+func (e *Engine) Compare(ctx context.Context, only ...xtables.Place) ([]string, error) {
 	var all []string
 	for _, f := range e.families {
-		different, err := f.compare(ctx)
+		different, err := f.compare(ctx, only)
 		if err != nil {
 			return nil, err
 		}
@@ -37,27 +37,18 @@ func (e *Engine) Changed(context.Context) (bool, error) {
 	return some, nil
 }
 
-func (e *engine) compare(ctx context.Context) ([]string, error) {
+func (e *engine) compare(ctx context.Context, only []xtables.Place) ([]string, error) {
 	if e.stale {
 		return nil, nil
 	}
-	dumps, err := e.tools.Read(ctx)
+	read, err := e.tools.ReadPlaces(ctx, only)
 	if err != nil {
 		return nil, err
 	}
-	var different []string
-	for _, jump := range xtables.Missing(jumps(), dumps) {
-		different = append(different, jump.String())
-	}
-	for _, jump := range xtables.Superseded(prefix, jumps(), dumps) {
-		different = append(different, "another "+jump.String())
-	}
-	for _, jump := range e.order.Moved(jumps(), dumps) {
-		different = append(different, jump.String()+", which stands behind others now,")
-	}
-	different = append(different, e.nat.Differences(dumps["nat"])...)
-	different = append(different, e.filter.Differences(dumps["filter"])...)
-	if !e.render.MatchesSets {
+	different := e.order.Different(prefix, read.Jumps(jumps()), read.Tables)
+	different = append(different, e.nat.Compare(read)...)
+	different = append(different, e.filter.Compare(read)...)
+	if !e.render.MatchesSets || len(only) > 0 {
 		return different, nil
 	}
 	sets, err := e.sets.differences()

@@ -11,12 +11,15 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 )
 
-// What it costs to look for changes by others at 10,000 Services: at a glance, and in full.
+// What it costs to look for changes by others at 10,000 Services: at a glance, in full, and in the chain that was heard of.
 func BenchmarkChangedLegacy(b *testing.B) { benchmarkCheck(b, xtables.Legacy, false) }
 func BenchmarkCompareLegacy(b *testing.B) { benchmarkCheck(b, xtables.Legacy, true) }
 func BenchmarkCompareNFT(b *testing.B)    { benchmarkCheck(b, xtables.NFT, true) }
+func BenchmarkCompareChainNFT(b *testing.B) {
+	benchmarkCheck(b, xtables.NFT, true, xtables.Place{Table: "nat", Chain: "SPROXY-SERVICES"})
+}
 
-func benchmarkCheck(b *testing.B, backend xtables.Backend, full bool) {
+func benchmarkCheck(b *testing.B, backend xtables.Backend, full bool, only ...xtables.Place) {
 	RegisterTestingT(b)
 	inNamespace(backend, func(*kernel) {
 		w := newWorld(scenario.Defaults())
@@ -28,7 +31,7 @@ func benchmarkCheck(b *testing.B, backend xtables.Backend, full bool) {
 		Expect(err).NotTo(HaveOccurred())
 		for b.Loop() {
 			if full {
-				Expect(engine.Compare(b.Context())).To(BeEmpty())
+				Expect(engine.Compare(b.Context(), only...)).To(BeEmpty())
 			} else {
 				Expect(engine.Changed(b.Context())).To(BeFalse())
 			}

@@ -33,7 +33,7 @@ func (e *Engine) Apply(ctx context.Context, changes []forwarding.Change) (xtable
 			f.change(c)
 		}
 		if f.stale {
-			return f.verify(ctx)
+			return f.verify(ctx, nil)
 		}
 		return f.write(ctx, nil)
 	})
@@ -57,9 +57,14 @@ func (e *Engine) OpenHealthPorts(ports []uint16) {
 	}
 }
 
-// Verify compares everything with the kernel and writes what differs.
-func (e *Engine) Verify(ctx context.Context) (xtables.Written, error) {
-	return e.each(func(f *engine) (xtables.Written, error) { return f.verify(ctx) })
+// Verify compares everything, or only some places, with the kernel and writes what differs.
+func (e *Engine) Verify(ctx context.Context, only ...xtables.Place) (xtables.Written, error) {
+	return e.each(func(f *engine) (xtables.Written, error) {
+		if f.stale {
+			return f.verify(ctx, nil)
+		}
+		return f.verify(ctx, only)
+	})
 }
 
 // Remove removes every jump, chain and set that this package ever made with these tools, and nothing else. Connections that
@@ -261,28 +266,29 @@ func (r *renderer) flush(t *tree, s *xtables.Table) {
 	})
 }
 
-// verify reads the kernel, and writes what differs.
-func (e *engine) verify(ctx context.Context) (xtables.Written, error) {
+// verify reads the kernel, or only some places, and writes what differs.
+func (e *engine) verify(ctx context.Context, only []xtables.Place) (xtables.Written, error) {
 	e.stale = true
-	tables, err := e.tools.Read(ctx)
+	read, err := e.tools.ReadPlaces(ctx, only)
 	if err != nil {
 		return xtables.Written{}, err
 	}
-	e.nat.Found(tables["nat"])
-	e.filter.Found(tables["filter"])
-	if e.render.MatchesSets {
+	e.nat.Read(read)
+	e.filter.Read(read)
+	tables, jumps := read.Tables, read.Jumps(jumps())
+	if e.render.MatchesSets && len(only) == 0 {
 		if err := e.sets.found(); err != nil {
 			return xtables.Written{}, err
 		}
 	}
 	e.renderAll()
-	moved := e.order.Moved(jumps(), tables)
+	moved := e.order.Moved(jumps, tables)
 	if err := e.order.Restore(ctx, e.tools, moved); err != nil {
 		return xtables.Written{}, err
 	}
-	missing := xtables.Missing(jumps(), tables)
+	missing := xtables.Missing(jumps, tables)
 	var before xtables.Written
-	if superseded := xtables.Superseded(prefix, jumps(), tables); len(superseded) > 0 {
+	if superseded := xtables.Superseded(prefix, jumps, tables); len(superseded) > 0 {
 		if before, err = e.supersede(ctx, superseded, missing); err != nil {
 			return before, err
 		}

@@ -88,7 +88,9 @@ var _ = Describe("An engine", func() {
 				do(k, program)
 				Expect(engine.Changed(ctx)).To(Equal(k.backend == xtables.Legacy), "nf_tables gives notice")
 				protocol := map[string]string{"iptables": "IPv4", "ip6tables": "IPv6"}[program]
-				Expect(engine.Compare(ctx)).To(And(Not(BeEmpty()), HaveEach(HaveSuffix(protocol))))
+				different, err := engine.Compare(ctx)
+				Expect(err).NotTo(HaveOccurred())
+				Expect(different).To(And(Not(BeEmpty()), HaveEach(HaveSuffix(protocol))))
 				repaired, err := engine.Verify(ctx)
 				Expect(err).NotTo(HaveOccurred())
 				Expect(repaired).NotTo(BeZero())

@@ -12,10 +12,9 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/routes"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
-// Compare names what the kernel does not hold as it was written, and writes nothing. What Apply has still to write after
+// Compare names what the kernel does not hold as it was written, and writes nothing. It reads everything: rules are few. What Apply has still to write after
 // an error is not among it.
 func (e *Engine) Compare(ctx context.Context) ([]string, error) {
 	if e.stale {
@@ -75,22 +74,13 @@ func (s *servers) asWritten(state *virtualserver.State) bool {
 
 // compare names the rules, sets and routes that are not as they were written.
 func (f *family) compare(ctx context.Context, sets *ipset.Kernel) ([]string, error) {
-	dumps, err := f.rules.Read(ctx)
+	read, err := f.rules.ReadPlaces(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	var different []string
-	for _, jump := range xtables.Missing(jumps(), dumps) {
-		different = append(different, jump.String())
-	}
-	for _, jump := range xtables.Superseded(prefix, jumps(), dumps) {
-		different = append(different, "another "+jump.String())
-	}
-	for _, jump := range f.order.Moved(jumps(), dumps) {
-		different = append(different, jump.String()+", which stands behind others now,")
-	}
+	different := f.order.Different(prefix, jumps(), read.Tables)
 	for _, name := range tables() {
-		different = append(different, f.tables[name].Differences(dumps[name])...)
+		different = append(different, f.tables[name].Compare(read)...)
 	}
 	for k := range kinds {
 		set := k.set(f.place.ipv6)

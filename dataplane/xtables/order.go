@@ -55,6 +55,22 @@ func (o *Order) Moved(jumps []Jump, tables map[string]Dump) []Jump {
 	return moved
 }
 
+// Different names the jumps that are missing, stand behind rules before which they stood, or are of another layout of our
+// rules.
+func (o *Order) Different(prefix string, jumps []Jump, tables map[string]Dump) []string {
+	var different []string
+	for _, j := range Missing(jumps, tables) {
+		different = append(different, j.String())
+	}
+	for _, j := range Superseded(prefix, jumps, tables) {
+		different = append(different, "another "+j.String())
+	}
+	for _, j := range o.Moved(jumps, tables) {
+		different = append(different, j.String()+", which stands behind others now,")
+	}
+	return different
+}
+
 // Restore puts jumps first again, each table in one transaction.
 func (o *Order) Restore(ctx context.Context, t *Programs, moved []Jump) error {
 	if len(moved) == 0 {
