@@ -55,7 +55,9 @@ func (w *World) recovers(ctx context.Context) error {
 func (w *World) until(ctx context.Context, look func(context.Context) error) error {
 	wrong := errors.New("nothing was looked at")
 	err := wait.PollUntilContextTimeout(ctx, glance, settling, true, func(ctx context.Context) (bool, error) {
-		wrong = look(ctx)
+		if now := look(ctx); now == nil || ctx.Err() == nil {
+			wrong = now // and not that time was over
+		}
 		return wrong == nil, nil
 	})
 	if err != nil {

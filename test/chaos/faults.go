@@ -157,7 +157,7 @@ func fight(ctx context.Context, w *World) (string, error) {
 	object := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name},
 		Spec: corev1.ServiceSpec{
-			ExternalIPs: []string{steadyIP, "10.96.1.1"},
+			ExternalIPs: []string{steadyIP, "198.51.100.1"},
 			Ports: []corev1.ServicePort{
 				{Name: "http", Port: httpPort}, {Name: "node-port", Port: steadyNodePort},
 				{Name: "dns", Port: dnsPort, Protocol: corev1.ProtocolUDP},
