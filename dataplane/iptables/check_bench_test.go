@@ -19,16 +19,24 @@ func BenchmarkCompareChainNFT(b *testing.B) {
 	benchmarkCheck(b, xtables.NFT, true, xtables.Place{Table: "nat", Chain: "SPROXY-SERVICES"})
 }
 
+// BenchmarkRepairChainNFT puts a chain right that somebody has emptied.
+func BenchmarkRepairChainNFT(b *testing.B) {
+	RegisterTestingT(b)
+	inNamespace(xtables.NFT, func(k *kernel) {
+		engine := tenThousand(b)
+		for b.Loop() {
+			k.run("iptables", "-t", "nat", "-F", "SPROXY-SERVICES")
+			repaired, err := engine.Verify(b.Context(), xtables.Place{Table: "nat", Chain: "SPROXY-SERVICES"})
+			Expect(err).NotTo(HaveOccurred())
+			Expect(repaired.Chains).To(Equal(1))
+		}
+	})
+}
+
 func benchmarkCheck(b *testing.B, backend xtables.Backend, full bool, only ...xtables.Place) {
 	RegisterTestingT(b)
 	inNamespace(backend, func(*kernel) {
-		w := newWorld(scenario.Defaults())
-		for i := range 10_000 {
-			w.set(fmt.Sprintf("svc%d 172.30.%d.%d 80 -> 10.180.%d.%d 10.180.%d.%d", i, i>>8, i&255, i>>8, i&255, 128+i>>8, i&255))
-		}
-		engine := iptables.New(probe(b.Context()), w.settings)
-		_, err := engine.Apply(b.Context(), w.all())
-		Expect(err).NotTo(HaveOccurred())
+		engine := tenThousand(b)
 		for b.Loop() {
 			if full {
 				Expect(engine.Compare(b.Context(), only...)).To(BeEmpty())
@@ -37,4 +45,16 @@ func benchmarkCheck(b *testing.B, backend xtables.Backend, full bool, only ...xt
 			}
 		}
 	})
+}
+
+// tenThousand is an engine that has programmed 10,000 Services.
+func tenThousand(b *testing.B) *iptables.Engine {
+	w := newWorld(scenario.Defaults())
+	for i := range 10_000 {
+		w.set(fmt.Sprintf("svc%d 172.30.%d.%d 80 -> 10.180.%d.%d 10.180.%d.%d", i, i>>8, i&255, i>>8, i&255, 128+i>>8, i&255))
+	}
+	engine := iptables.New(probe(b.Context()), w.settings)
+	_, err := engine.Apply(b.Context(), w.all())
+	Expect(err).NotTo(HaveOccurred())
+	return engine
 }
