@@ -127,7 +127,7 @@ fuzz: ## Give everything that is parsed input that nobody would write, for FUZZT
 	@grep -rEo --include='*_fuzz_test.go' --include='fuzz_test.go' '^func Fuzz\w+' dataplane | sed 's/:func / /' | \
 	while read -r file fuzz; do \
 		printf '==> %s in %s\n' "$$fuzz" "$$(dirname "$$file")"; \
-		$(GO) test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(FUZZTIME); done
+		$(GO) test "./$$(dirname "$$file")" -run '^$$' -fuzz "^$$fuzz\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s; done
 
 # What chaos does: so many faults, drawn with that seed. A failure prints both, and the steps that led to it.
 CHAOS_SEED ?= 1

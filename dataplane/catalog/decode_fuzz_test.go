@@ -34,10 +34,9 @@ func FuzzObjects(f *testing.F) {
 		var es discoveryv1.EndpointSlice
 		var no corev1.Node
 		var sc networkingv1.ServiceCIDR
-		for object, text := range map[any][]byte{&svc: service, &es: endpointSlice, &no: node, &sc: cidr} {
-			if json.Unmarshal(text, object) != nil {
-				return
-			}
+		if json.Unmarshal(service, &svc) != nil || json.Unmarshal(endpointSlice, &es) != nil ||
+			json.Unmarshal(node, &no) != nil || json.Unmarshal(cidr, &sc) != nil {
+			return
 		}
 		c := New("node", time.Now)
 		s, sl := decodeService(&svc), decodeSlice(&es, "node")

@@ -11,13 +11,25 @@ import (
 // The jump that packets from outside and from pods take.
 const jump = "PREROUTING -m comment --comment 'service proxy: Services' -j SPROXY-SERVICES"
 
+// An agent that has started while the API server is away leaves the rules alone that it finds, damaged or not: what it knows
+// may be older than they are. So nothing is damaged meanwhile.
+func repairs(w *World) bool { return w.hasAPI() && len(w.cut) == 0 }
+
+func repairsRules(w *World) bool {
+	return repairs(w) && w.mode == v1alpha1.ModeIPTables && !w.SwitchesModes
+}
+
+func repairsServers(w *World) bool {
+	return repairs(w) && w.mode == v1alpha1.ModeIPVS && len(w.services) > 0
+}
+
 // reload is what a firewall does that takes a table for its own: everything goes, and who knows of it makes theirs again. It
 // takes one table: with both, nobody would use connection tracking any more, the kernel would unhook it, and the packets of
 // every translated connection would be those of nobody until it is hooked in again.
 func reload(table string) fault {
 	return fault{
 		name: "table " + table + " is emptied", weight: 1, excused: true,
-		possible: func(w *World) bool { return w.mode == v1alpha1.ModeIPTables && !w.SwitchesModes },
+		possible: repairsRules,
 		do: func(ctx context.Context, w *World) (string, error) {
 			node := w.anyNode()
 			return node, w.shell(ctx, node, "IPT -w -t "+table+" -F; "+plants)
@@ -30,7 +42,7 @@ func drifts() []fault {
 	one := func(name, script string) fault {
 		return fault{
 			name: name, weight: 1, excused: true,
-			possible: func(w *World) bool { return w.mode == v1alpha1.ModeIPTables && !w.SwitchesModes },
+			possible: repairsRules,
 			do: func(ctx context.Context, w *World) (string, error) {
 				node := w.anyNode()
 				return node, w.shell(ctx, node, script)
@@ -45,7 +57,7 @@ func drifts() []fault {
 		reload("nat"),
 		reload("filter"),
 		{name: "a virtual server of ours is removed", weight: 2, excused: true,
-			possible: func(w *World) bool { return w.mode == v1alpha1.ModeIPVS && len(w.services) > 0 }, do: removeVirtualServer},
+			possible: repairsServers, do: removeVirtualServer},
 		{name: "others add and remove rules of theirs", weight: 3, do: func(ctx context.Context, w *World) (string, error) {
 			node := w.anyNode()
 			return node, w.shell(ctx, node, "IPT -w -t nat -I OUTPUT -p udp --dport 9 -j RETURN; IPT -w -t nat -D OUTPUT -p udp --dport 9 -j RETURN")
