@@ -85,6 +85,19 @@ var _ = Describe("A trace", func() {
 		Expect(a.Status).To(Equal(1))
 		Expect(a.Out).To(And(ContainSubstring(": Reject\n"), ContainSubstring("has no port 81/tcp; it has 80/tcp of default/traced")))
 		Expect(ask(ctx, "trace", "asking", "traced:82")).To(Equal(answer{ErrOut: "error: service traced has no port 82; it has 80/tcp\n", Status: 2}))
+		Expect(ask(ctx, "trace", "asking", "nobody").ErrOut).To(ContainSubstring(`there is no Service "nobody" in namespace default`))
+		Expect(ask(ctx, "trace", "nobody", "traced").ErrOut).To(ContainSubstring("finding pod nobody in namespace default"))
+		Expect(ask(ctx, "trace", "asking", "traced", "--node", "one").ErrOut).To(ContainSubstring("asking sends from node three"))
+		for name, spec := range map[string]string{"headless": `{"clusterIP": "None", "ports": [{"port": 80}]}`,
+			"alias": `{"type": "ExternalName", "externalName": "example.com"}`, "two": `{"ports": [{"name": "a", "port": 1}, {"name": "b", "port": 2}]}`} {
+			object := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: metav1.NamespaceDefault, Name: name}, Spec: decode[corev1.ServiceSpec](spec)}
+			Expect(world.Client().Create(ctx, object)).To(Succeed())
+			DeferCleanup(func(ctx context.Context) { Expect(world.Client().Delete(ctx, object)).To(Succeed()) })
+		}
+		Expect(ask(ctx, "trace", "asking", "headless").ErrOut).To(ContainSubstring("its name stands for the addresses of its pods"))
+		Expect(ask(ctx, "trace", "asking", "alias").ErrOut).To(ContainSubstring("its name is an alias of example.com"))
+		Expect(ask(ctx, "trace", "asking", "two").ErrOut).To(ContainSubstring("several ports that could be meant: 1/tcp, 2/tcp; say which as two:PORT"))
+		Eventually(asking(ctx, "trace", "asking", "two:b")).Should(And(HavePrefix("1: "), ContainSubstring("default/two:b has no endpoint that is ready")))
 		Expect(ask(ctx, "trace", "outside", "traced").ErrOut).To(ContainSubstring("say with --node which one is meant"))
 	})
 
