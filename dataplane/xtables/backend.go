@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables/nft"
 )
 
 // Backend is an implementation of iptables.
@@ -46,6 +47,8 @@ type Programs struct {
 	// could not write.
 	Direct bool
 
+	// writer is what writes directly. Its sockets go with the process: there is nothing to write after it.
+	writer  nft.Writer
 	command *goiptables.IPTables
 	// restore and save are the paths of iptables-restore and iptables-save.
 	restore, save string

@@ -52,7 +52,7 @@ func (t *Programs) specimens() []string {
 // direct writes by netlink what is pending in tables and the jumps that are missing, all in one transaction. It returns how
 // many bytes that took. After an error nothing has been written.
 func (t *Programs) direct(ctx context.Context, missing []Jump, tables ...*Table) (int, error) {
-	transaction := nft.Begin(ctx, t.IPv6)
+	transaction := t.writer.Begin(ctx, t.IPv6)
 	for _, table := range tables {
 		if err := table.change(transaction, missing); err != nil {
 			return 0, err

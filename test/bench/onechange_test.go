@@ -37,11 +37,13 @@ func oneChange(b *testing.B, backend xtables.Backend, services int) {
 	recorder.start(b)
 	for generation := range repeat {
 		w := recorded.apply(b, recorded.engine, recorded.set(services/2, generation+1))
-		written.Chains += w.Chains
-		written.Bytes += w.Bytes
+		written.Add(w)
 	}
 	total := recorder.stop(b)
-	if total.bytes != written.Bytes {
+	if total.processes != written.Programs {
+		b.Errorf("the engine says it started %d programs; there were %d", written.Programs, total.processes)
+	}
+	if written.Programs > 0 && total.bytes != written.Bytes {
 		b.Errorf("the engine says it wrote %d bytes, iptables-restore read %d", written.Bytes, total.bytes)
 	}
 

@@ -157,7 +157,7 @@ var _ = Describe("A rule", func() {
 				f.prepare()
 				t := table(rule)
 				f.restore("*" + t + "\n-A THEIRS" + rule + "\nCOMMIT\n")
-				transaction := nft.Begin(ctx, f.ipv6)
+				transaction := begin(ctx, f.ipv6)
 				transaction.Chain(t, "OURS")
 				Expect(transaction.Append(t, "OURS", rule)).To(Succeed())
 				Expect(transaction.Commit(ctx)).To(Succeed())
@@ -180,7 +180,7 @@ var _ = Describe("A rule", func() {
 			" -m set --match-set clients src,dst,src,dst,src,dst,src -j ACCEPT", ` -m comment --comment "" -j ACCEPT`,
 			" -m comment --comment " + strings.Repeat("x", 256) + " -j ACCEPT", " -i abcdefghijklmnop -j ACCEPT", " -s 0.0.0.0/0 -j ACCEPT",
 		} {
-			err := nft.Begin(ctx, false).Append("nat", "OURS", rule)
+			err := begin(ctx, false).Append("nat", "OURS", rule)
 			Expect(err).To(Or(MatchError(nft.ErrUnknown), MatchError(unix.ENOENT)), rule)
 			Expect(err).To(MatchError(ContainSubstring("adding to chain OURS of table nat (OURS"+rule+")")), rule)
 		}
@@ -190,7 +190,7 @@ var _ = Describe("A rule", func() {
 var _ = Describe("A transaction", func() {
 	for _, f := range families() {
 		It("makes tables, chains and jumps that iptables works with ("+f.program+")", inNamespace(func(ctx SpecContext) {
-			t := nft.Begin(ctx, f.ipv6)
+			t := begin(ctx, f.ipv6)
 			for _, table := range []string{"mangle", "nat", "filter"} {
 				t.Table(table)
 				t.BuiltinChains(table)
@@ -215,7 +215,7 @@ var _ = Describe("A transaction", func() {
 
 		It("replaces what a chain has, and removes chains, among rules of others ("+f.program+")", inNamespace(func(ctx SpecContext) {
 			f.restore("*nat\n:OURS - [0:0]\n:OLD - [0:0]\n:FOREIGN - [0:0]\n-A OURS -j OLD\n-A OLD -j RETURN\n-A FOREIGN -j OURS\n-A OUTPUT -j FOREIGN\nCOMMIT\n")
-			t := nft.Begin(ctx, f.ipv6)
+			t := begin(ctx, f.ipv6)
 			t.Table("nat")
 			for _, chain := range []string{"NEW", "OLD", "OURS"} {
 				t.Chain("nat", chain)
@@ -231,7 +231,7 @@ var _ = Describe("A transaction", func() {
 		It("changes nothing when the kernel refuses a part of it, and says which ("+f.program+")", inNamespace(func(ctx SpecContext) {
 			f.restore("*nat\n:OURS - [0:0]\n:USED - [0:0]\n-A OURS -j USED\nCOMMIT\n")
 			before := f.tables()
-			t := nft.Begin(ctx, f.ipv6)
+			t := begin(ctx, f.ipv6)
 			t.Table("nat")
 			t.Chain("nat", "NEW")
 			Expect(t.Append("nat", "NEW", " -j NOWHERE")).To(Succeed())
@@ -240,7 +240,7 @@ var _ = Describe("A transaction", func() {
 			Expect(err).To(MatchError(ContainSubstring("adding to chain NEW of table nat (NEW -j NOWHERE)")))
 			Expect(f.tables()).To(Equal(before))
 
-			t = nft.Begin(ctx, f.ipv6)
+			t = begin(ctx, f.ipv6)
 			t.Chain("nat", "NEW")
 			t.Remove("nat", "USED")
 			err = t.Commit(ctx)
@@ -253,7 +253,7 @@ var _ = Describe("A transaction", func() {
 
 		It("may be large ("+f.program+")", inNamespace(func(ctx SpecContext) {
 			const chains = 5_000
-			t := nft.Begin(ctx, f.ipv6)
+			t := begin(ctx, f.ipv6)
 			t.Table("nat")
 			for i := range chains {
 				name := fmt.Sprintf("C%d", i)
@@ -262,7 +262,7 @@ var _ = Describe("A transaction", func() {
 			}
 			Expect(t.Commit(ctx)).To(Succeed())
 			Expect(f.rules("nat", fmt.Sprintf("C%d", chains-1))).To(HaveLen(1))
-			t = nft.Begin(ctx, f.ipv6)
+			t = begin(ctx, f.ipv6)
 			for i := range chains {
 				t.Chain("nat", fmt.Sprintf("C%d", i))
 			}
@@ -274,6 +274,13 @@ var _ = Describe("A transaction", func() {
 		}))
 	}
 })
+
+// begin begins a transaction of a writer that ends with the spec.
+func begin(ctx context.Context, ipv6 bool) *nft.Transaction {
+	w := new(nft.Writer)
+	DeferCleanup(w.Close)
+	return w.Begin(ctx, ipv6)
+}
 
 // tables is all that iptables shows, without counters and times.
 func (f family) tables() string {

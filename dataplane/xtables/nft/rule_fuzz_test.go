@@ -23,7 +23,9 @@ func FuzzRule(f *testing.F) {
 		f.Add(rule, false)
 	}
 	f.Fuzz(func(t *testing.T, rule string, ipv6 bool) {
-		transaction := nft.Begin(t.Context(), ipv6)
+		var writer nft.Writer
+		defer func() { _ = writer.Close() }() // whatever it had open
+		transaction := writer.Begin(t.Context(), ipv6)
 		err := transaction.Append("nat", "CHAIN", rule)
 		if err != nil && !errors.Is(err, nft.ErrUnknown) && !errors.Is(err, unix.ENOENT) { // there is no such set
 			t.Errorf("rule %q: %v", rule, err)

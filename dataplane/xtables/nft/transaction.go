@@ -17,6 +17,7 @@ import (
 // It does not ask the kernel to refuse when somebody else has changed the tables meanwhile: every change says in full what
 // is to be, none follows from what was read before.
 type Transaction struct {
+	writer  *Writer
 	family  uint8
 	encoder encoder
 	batch   *netlink.Batch
@@ -38,25 +39,51 @@ func (c change) String() string {
 	return text
 }
 
-// Begin begins a transaction on the tables of iptables, or on those of ip6tables. Rules may name sets of the network
-// namespace of the calling thread.
-func Begin(ctx context.Context, ipv6 bool) *Transaction {
-	t := &Transaction{family: unix.NFPROTO_IPV4, batch: netlink.NewBatch(unix.NFNL_SUBSYS_NFTABLES)}
+// Writer writes to the tables of the network namespace in which it first did. What it has open stays open until Close: the
+// kernel lets nobody close a socket of nfnetlink before it has cleared away what the last transaction replaced
+// (nft_rcv_nl_event in net/netfilter/nf_tables_api.c), which takes several times as long as the transaction.
+// It is for one goroutine at a time.
+type Writer struct {
+	conn *netlink.Conn
+	sets *ipset.Kernel
+}
+
+// Close ends the writer. It can be used again.
+func (w *Writer) Close() (err error) {
+	if w.conn != nil {
+		err = w.conn.Close()
+	}
+	if w.sets != nil {
+		err = errors.Join(err, w.sets.Close())
+	}
+	w.conn, w.sets = nil, nil
+	return err
+}
+
+// index is the number of a set.
+func (w *Writer) index(ctx context.Context, set string) (index uint16, err error) {
+	if w.sets == nil {
+		if w.sets, err = ipset.Open(); err != nil {
+			return 0, err
+		}
+	}
+	return w.sets.Index(ctx, set)
+}
+
+// Begin begins a transaction on the tables of iptables, or on those of ip6tables.
+func (w *Writer) Begin(ctx context.Context, ipv6 bool) *Transaction {
+	t := &Transaction{writer: w, family: unix.NFPROTO_IPV4, batch: netlink.NewBatch(unix.NFNL_SUBSYS_NFTABLES)}
 	if ipv6 {
 		t.family = unix.NFPROTO_IPV6
 	}
 	known := map[string]uint16{}
 	t.encoder = encoder{ipv6: ipv6, index: func(set string) (index uint16, err error) {
-		if index, ok := known[set]; ok {
-			return index, nil
+		index, ok := known[set]
+		if !ok {
+			index, err = w.index(ctx, set)
+			known[set] = index
 		}
-		sets, err := ipset.Open()
-		if err != nil {
-			return 0, err
-		}
-		defer func() { err = errors.Join(err, sets.Close()) }()
-		known[set], err = sets.Index(ctx, set)
-		return known[set], err
+		return index, err
 	}}
 	return t
 }
@@ -137,20 +164,20 @@ func (t *Transaction) add(c change, kind, flags uint16, fill func(a *netlink.Att
 	t.batch.Append(kind, flags, t.family, fill)
 }
 
-// Commit makes the changes, in the network namespace of the calling thread. After an error that wraps a *netlink.Refusal
-// nothing has changed; its text names the chain and the rule.
+// Commit makes the changes. After an error that wraps a *netlink.Refusal nothing has changed; its text names the chain and
+// the rule.
 func (t *Transaction) Commit(ctx context.Context) (err error) {
-	conn, err := netlink.Open(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
+	if t.writer.conn == nil {
+		if t.writer.conn, err = netlink.Open(unix.NETLINK_NETFILTER); err != nil {
+			return err
+		}
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	err = conn.Commit(ctx, t.batch)
+	err = t.writer.conn.Commit(ctx, t.batch)
 	if refusal, refused := errors.AsType[*netlink.Refusal](err); refused && refusal.At >= 0 {
 		return fmt.Errorf("%s: %w", t.changes[refusal.At], err)
 	}
 	if err != nil {
-		return fmt.Errorf("changing tables: %w", err)
+		return errors.Join(fmt.Errorf("changing tables: %w", err), t.writer.Close())
 	}
 	return nil
 }
