@@ -222,8 +222,13 @@ func (w *World) restart(ctx context.Context, node string, kill bool) (string, er
 		if err := agent.Signal(syscall.SIGTERM); err != nil {
 			return node, err
 		}
-		if err := agent.Wait(ctx); err != nil {
-			return node, err
+		// One that has only just been started knows no signals yet, and ends with an error.
+		select {
+		case <-agent.Done():
+		case <-time.After(time.Minute):
+			return node, fmt.Errorf("the agent of node %s has not ended a minute after SIGTERM", node)
+		case <-ctx.Done():
+			return node, ctx.Err()
 		}
 	}
 	return node, w.Setup.StartAgent(ctx, w.Cluster.Node(node))
