@@ -24,7 +24,7 @@ func TestChaos(t *testing.T) {
 var _ = Describe("Nodes in mode iptables", func() {
 	It("lose nothing, whatever happens", func(ctx SpecContext) {
 		ctrllog.SetLogger(GinkgoLogr)
-		seed, steps, err := chaos.Drawn(40)
+		seed, steps, err := chaos.Drawn(30)
 		Expect(err).NotTo(HaveOccurred())
 		AddReportEntry("chaos", fmt.Sprintf("CHAOS_SEED=%d CHAOS_STEPS=%d", seed, steps))
 		world, err := cluster.Start(ctx, cluster.Options{Nodes: []string{"nft", "legacy"}})

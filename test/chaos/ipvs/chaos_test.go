@@ -32,7 +32,7 @@ func TestChaos(t *testing.T) {
 var _ = Describe("Nodes in mode IPVS", func() {
 	It("lose nothing, whatever happens", func(ctx SpecContext) {
 		ctrllog.SetLogger(GinkgoLogr)
-		seed, steps, err := chaos.Drawn(15)
+		seed, steps, err := chaos.Drawn(6)
 		Expect(err).NotTo(HaveOccurred())
 		AddReportEntry("chaos", fmt.Sprintf("CHAOS_SEED=%d CHAOS_STEPS=%d", seed, steps))
 		world, err := cluster.Join(ctx, cluster.Options{Nodes: []string{"a", "b"}})
