@@ -14,8 +14,8 @@ func TestAFileIsRefusedByTheNameOfTheFieldThatCouldDoHarm(t *testing.T) {
 		"another match in it": {
 			`masquerade: {localTraffic: {detect: InterfaceNamePrefix, interface: "x -j ACCEPT"}}`, "spec.masquerade.localTraffic.interface"},
 		"comparing without a pause": {`sync: {fullIntervalSeconds: 0}`, "spec.sync.fullIntervalSeconds"},
-		"writing before it was due":  {`sync: {minIntervalMilliseconds: -1}`, "spec.sync.minIntervalMilliseconds"},
-		"an unknown field":           {`sycn: {}`, "sycn"},
+		"writing before it was due": {`sync: {minIntervalMilliseconds: -1}`, "spec.sync.minIntervalMilliseconds"},
+		"an unknown field":          {`sycn: {}`, "sycn"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "config.yaml")
