@@ -25,6 +25,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/laststate"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/query"
 )
 
 // version is set by the linker.
@@ -109,11 +110,11 @@ func command() *cobra.Command {
 	logging := flag.NewFlagSet("", flag.ContinueOnError)
 	klog.InitFlags(logging)
 	shared.AddGoFlag(logging.Lookup("v"))
-	cmd.AddCommand(cleanup(&stateDir, &options.HostRoot), queries(&socket, &stateDir))
+	cmd.AddCommand(cleanup(&socket, &stateDir, &options.HostRoot), queries(&socket, &stateDir))
 	return cmd
 }
 
-func cleanup(stateDir, hostRoot *string) *cobra.Command {
+func cleanup(socket, stateDir, hostRoot *string) *cobra.Command {
 	var kubeProxy bool
 	cmd := &cobra.Command{
 		Use:   "cleanup",
@@ -123,7 +124,8 @@ func cleanup(stateDir, hostRoot *string) *cobra.Command {
 			if kubeProxy {
 				return foreignproxy.Remove(cmd.Context(), *hostRoot)
 			}
-			err := errors.Join(iptables.Cleanup(cmd.Context()), ipvs.Cleanup(cmd.Context()), laststate.Folder(*stateDir).Remove())
+			err := errors.Join(iptables.Cleanup(cmd.Context()), ipvs.Cleanup(cmd.Context()), laststate.Folder(*stateDir).Remove(),
+				query.Remove(socketOf(*socket, *stateDir)))
 			if err != nil {
 				return fmt.Errorf("cleaning up: %w", err)
 			}

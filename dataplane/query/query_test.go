@@ -106,7 +106,7 @@ func TestSocket(t *testing.T) {
 	if err != nil || info.Mode() != os.ModeSocket|0o600 {
 		t.Fatalf("the socket has mode %v, %v", info.Mode(), err)
 	}
-	// The next agent opens its own before the one before has ended.
+	// The next agent opens its own before the one before has ended, and what is left can be removed, also twice.
 	listener, err := query.Listen(socket)
 	if err != nil {
 		t.Fatal(err)
@@ -116,5 +116,8 @@ func TestSocket(t *testing.T) {
 	}
 	if _, err := query.Ask[query.Service](t.Context(), query.NewClient(socket), "service", url.Values{}); err == nil {
 		t.Error("a socket at which nobody listens has answered")
+	}
+	if err := errors.Join(query.Remove(socket), query.Remove(socket)); err != nil {
+		t.Error(err)
 	}
 }

@@ -136,7 +136,7 @@ func Listen(path string) (net.Listener, error) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return nil, err
 		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := Remove(path); err != nil {
 			return nil, err
 		}
 		listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -155,4 +155,12 @@ func Listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("opening the socket for questions: %w", err)
 	}
 	return listener, nil
+}
+
+// Remove removes the socket of an agent that has ended. It is no error if there is none.
+func Remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the socket for questions: %w", err)
+	}
+	return nil
 }
