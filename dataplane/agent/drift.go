@@ -42,8 +42,10 @@ type guard struct {
 	heard *drift.Watcher
 	// restUntil is when it may be compared again.
 	restUntil time.Time
-	// glanceAt is when to look for what the kernel gives no notice of, and parameters what was not right then.
+	// glanceAt is when to look for what the kernel gives no notice of, blind says that this failed last, and parameters what
+	// was not right then.
 	glanceAt   time.Time
+	blind      bool
 	parameters []string
 	// suspects is what may have been changed since the last comparison, as far as it is known.
 	suspects []drift.Suspect
@@ -90,9 +92,10 @@ func (l *loop) heed(ctx context.Context) {
 	}
 	l.guard.glanceAt = now.Add(glanceInterval)
 	changed, err := l.course.engine.Changed(ctx)
-	if err != nil {
+	if err != nil && !l.guard.blind {
 		klog.FromContext(ctx).Error(err, "Looking for changes by others failed; they are found when everything is compared")
 	}
+	l.guard.blind = err != nil
 	parameters := l.parametersAstray()
 	if changed || !slices.Equal(parameters, l.guard.parameters) {
 		l.guard.parameters, l.guard.fullAt = parameters, now
