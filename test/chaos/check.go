@@ -21,7 +21,7 @@ import (
 // How often is looked, and how long everything may take to be right.
 const (
 	glance    = 200 * time.Millisecond
-	settling  = 4 * time.Minute
+	settling  = 10 * time.Minute
 	answering = 3 * time.Second
 )
 
