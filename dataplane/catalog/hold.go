@@ -9,6 +9,9 @@ import (
 const (
 	// lossWindow is how long losses add up: what goes within this time goes suddenly.
 	lossWindow = 5 * time.Second
+	// backAgain is the share of what was lost that ends the doubt when it is back: one in so many may have gone for good
+	// meanwhile.
+	backAgain = 10
 	// fewest is how many there have to be for the loss of nearly all of them to be strange.
 	fewest = 20
 )
@@ -71,8 +74,9 @@ type hold struct {
 	// lost is the sum of it.
 	losses map[types.NamespacedName]*loss
 	lost   Count
-	// held is what is held; nil when nothing is.
-	held *Held
+	// held is what is held; nil when nothing is. worst is the most that was.
+	held  *Held
+	worst Count
 }
 
 // loss is a Service that has less than it had.
@@ -114,17 +118,20 @@ func (h *hold) judge(now time.Time, current func(types.NamespacedName) Entry) []
 	clear(h.touched)
 	if h.held != nil {
 		h.held.Lost, h.held.Until = h.lost, h.held.Since.Add(h.settings.For)
-		if len(h.losses) > 0 && now.Before(h.held.Until) {
+		h.worst = Count{max(h.worst.Services, h.lost.Services), max(h.worst.Endpoints, h.lost.Endpoints)}
+		isBack := backAgain*h.lost.Services <= h.worst.Services && backAgain*h.lost.Endpoints <= h.worst.Endpoints
+		if !isBack && now.Before(h.held.Until) {
 			return nil
 		}
 		h.held = nil
 		return h.forget(func(*loss) bool { return true })
 	}
-	h.forget(func(l *loss) bool { return now.Sub(l.at) >= lossWindow })
+	h.forget(func(l *loss) bool { return now.Sub(l.at) >= lossWindow || h.settings.For == 0 })
 	before := h.total.plus(h.lost)
 	if !h.settings.Doubts(before, h.lost) {
 		return nil
 	}
+	h.worst = h.lost
 	h.held = &Held{Lost: h.lost, Before: before, Since: now, Until: now.Add(h.settings.For)}
 	kept := make([]types.NamespacedName, 0, len(h.losses))
 	for name := range h.losses {

@@ -176,11 +176,15 @@ func TestAnEmptyListIsNotBelieved(t *testing.T) {
 	d.until("a change of the world", func() bool { return d.last.World.Node.Zone == "b" })
 	d.isWhole("after a change of the world")
 
-	for _, o := range lost {
-		d.put(o)
+	for name, o := range lost {
+		if name != "ns/svc07" {
+			d.put(o)
+		}
 	}
-	d.until("it is back", d.isOver)
-	d.isWhole("when it is back")
+	d.until("it is back", func() bool { return d.isOver() && d.seen["svc07"] == "" })
+	if got := d.withEndpoints(); got != many {
+		t.Errorf("%d Services have endpoints, want all but the one that did not come back, and the new one: %d", got, many)
+	}
 }
 
 func TestALossThatStaysIsBelieved(t *testing.T) {
@@ -270,6 +274,11 @@ func TestSettingsAreFollowed(t *testing.T) {
 	d.look()
 	if !d.isOver() || len(d.seen) > 0 {
 		t.Errorf("%d Services are left though everything is to be believed at once", len(d.seen))
+	}
+	d.SetHoldBack(catalog.HoldBack{LossPercent: 90, For: time.Minute})
+	d.look()
+	if !d.isOver() || len(d.seen) > 0 {
+		t.Errorf("%d Services are back, though they had been believed to be lost", len(d.seen))
 	}
 }
 

@@ -171,10 +171,16 @@ func (i *Installation) agentPod(ctx context.Context, node *cluster.Node) (*corev
 
 // StartAgent starts the agent of a node, also again after it was stopped. env is added to its environment.
 func (i *Installation) StartAgent(ctx context.Context, node *cluster.Node, env ...string) error {
-	spec, err := i.AgentProcess(ctx, node, env...)
+	return i.StartAgentAs(ctx, node, func(spec *cluster.ProcessSpec) { spec.Env = append(spec.Env, env...) })
+}
+
+// StartAgentAs is StartAgent where something of how the agent starts is changed.
+func (i *Installation) StartAgentAs(ctx context.Context, node *cluster.Node, change func(*cluster.ProcessSpec)) error {
+	spec, err := i.AgentProcess(ctx, node)
 	if err != nil {
 		return err
 	}
+	change(&spec)
 	p, err := node.Start(spec)
 	if err != nil {
 		return fmt.Errorf("starting the agent of node %s: %w", node.Name, err)
