@@ -11,7 +11,7 @@ import (
 func FuzzRoute(f *testing.F) {
 	for _, prefix := range []string{"172.30.0.0/16", "203.0.113.1/32", "fd00::/112"} {
 		c := change{kind: unix.RTM_NEWROUTE, Route: Route{Prefix: netip.MustParsePrefix(prefix), Type: Local}}
-		f.Add([]byte(c.encode().Body))
+		f.Add(c.encode().Body)
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r, ours := decode(body)

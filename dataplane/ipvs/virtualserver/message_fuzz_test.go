@@ -21,8 +21,8 @@ func FuzzServers(f *testing.F) {
 	}
 	f.Add((&Operation{Action: AddServer, Server: New(Marked(0x1234, true), "sh", 0)}).encode())
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if real, ok := decodeReal(body, false); ok && !real.Addr.Addr().IsValid() {
-			t.Errorf("a real server without an address: %+v", real)
+		if backend, ok := decodeReal(body, false); ok && !backend.Addr.Addr().IsValid() {
+			t.Errorf("a real server without an address: %+v", backend)
 		}
 		server, ok := decodeServer(body)
 		if !ok {
@@ -31,7 +31,7 @@ func FuzzServers(f *testing.F) {
 		if server.Mark == 0 && !server.Addr.IsValid() {
 			t.Fatalf("a virtual server with neither an address nor a mark: %+v", server)
 		}
-		if server.Mark != 0 || server.Addr.Is6() != server.IPv6 || server.Protocol > 0xff {
+		if server.Mark != 0 || server.Addr.Is6() != server.IPv6 {
 			return
 		}
 		again, ok := decodeServer((&Operation{Action: AddServer, Server: server}).encode())
