@@ -136,7 +136,7 @@ var _ = Describe("A node in mode iptables", func() {
 			Expect(repairs(ctx, backend)).To(Equal(counted))
 
 			By("repairing once that is wanted again")
-			run(ctx, backend, iptables(backend, "IPT -t nat -F SPROXY-SERVICES"))
+			run(ctx, backend, iptables(backend, "IPT -t nat -D SPROXY-SERVICES 1"))
 			Eventually(func() string { return drifted(ctx, backend) }).ShouldNot(BeEmpty())
 			drift(ctx, v1alpha1.DriftRepair)
 			Eventually(func() string { return rules(ctx, backend) }).Should(Equal(before))

@@ -121,6 +121,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 // What everybody said, if a spec failed.
 var _ = JustAfterEach(func() {
 	if CurrentSpecReport().Failed() {
+		GinkgoWriter.Printf("--- operator\n%s\n", setup.Operator().Tail(40))
 		for _, backend := range backends {
 			GinkgoWriter.Printf("--- %s: %+v\n%s\n", backend, statusOf(context.Background(), backend), setup.Agent(backend).Tail(40))
 		}
