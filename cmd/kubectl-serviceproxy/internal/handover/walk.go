@@ -114,13 +114,8 @@ func (w *walker) take(ctx context.Context, s step) error {
 		}
 	}
 	if s.wait != nil {
-		instead := ""
-		err := wait.PollUntilContextTimeout(ctx, pollInterval, w.timeout, true, func(ctx context.Context) (there bool, err error) {
-			there, instead, err = s.wait(ctx)
-			return there, err
-		})
-		if err != nil {
-			return fmt.Errorf("%s: %w; last seen: %s", s.does, err, instead)
+		if err := w.await(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s.does, err)
 		}
 	}
 	word := "done"
@@ -136,6 +131,22 @@ func (w *walker) take(ctx context.Context, s step) error {
 		w.page.Printf("    %s %s\n", w.page.In(output.Faint, "undo:"), s.undo)
 	}
 	return w.page.Flush()
+}
+
+// await waits for what a step waits for, and tells what there is instead when the time is over.
+func (w *walker) await(ctx context.Context, s step) error {
+	last := "nothing"
+	err := wait.PollUntilContextTimeout(ctx, pollInterval, w.timeout, true, func(ctx context.Context) (bool, error) {
+		there, instead, err := s.wait(ctx)
+		if instead != "" {
+			last = instead
+		}
+		return there, err
+	})
+	if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("not so after %s; last seen: %s", w.timeout, last)
+	}
+	return err
 }
 
 // wayBack says how to undo all that was done, the last first.
