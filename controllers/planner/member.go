@@ -52,6 +52,8 @@ type member struct {
 	reported bool // by its agent, and not for want of a report
 	verdict  bool
 	trying   bool
+	// broken says that its kernel runs what it is assigned, and packets do not get through Services all the same.
+	broken bool
 	// stale says that it failed before somebody asked for another try.
 	stale bool
 	// moves is what it is given now, and empty if it keeps what it has.
@@ -77,8 +79,10 @@ func (p *pool) observe(m *member, plan *Plan) {
 	object := m.object
 	m.updated = object.Status.ObservedGeneration == object.Generation && object.Status.AppliedRevision == m.revision
 	m.inSync = m.updated && isReported(object, v1alpha1.ConditionReady, metav1.ConditionTrue) != nil
+	ready := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionReady)
+	m.broken = m.updated && !m.inSync && ready != nil && ready.Reason == v1alpha1.ReasonDataPathBroken
 	m.since = assignedAt(object)
-	if ready := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
+	if ready != nil {
 		m.since = later(m.since, ready.LastTransitionTime.Time)
 	}
 	m.failure, m.verdict = failure(object)

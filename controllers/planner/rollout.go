@@ -206,12 +206,12 @@ func (p *pool) offer(m *member, goal string) {
 func (p *pool) has(m *member, goal string) bool { return m.revision == goal && m.owned && !m.stale }
 
 // isStranded tells whether a node failed with what it has, or was left out of order by settings that have been
-// superseded.
+// superseded, or forwards nothing: others may be what helps, such as those that repair what somebody has removed.
 func (p *pool) isStranded(m *member) bool {
 	if m.available() {
 		return false
 	}
-	return m.reported || m.stale || m.owned && m.revision != p.current && !m.inSync
+	return m.reported || m.stale || m.broken || m.owned && m.revision != p.current && !m.inSync
 }
 
 // isDelayed tells whether a node that another config had has to be selected by this one for a while first.
