@@ -18,8 +18,7 @@ const about = `See what service-proxy-operator does on the nodes of a cluster an
 
 A pool is a ServiceProxyConfig: the nodes that it selects, and how Services are programmed there.
 
-Exit status: 0 if all is well, 1 if it is not (or, for diff, if there are differences), 2 if a command could not do what
-it was asked.`
+Exit status: 0 if all is well, 1 if it is not, 2 if a command could not do what it was asked.`
 
 // newRootCommand puts kubectl serviceproxy together. A command is a function of the factory, by which it reaches the
 // cluster, and of the streams that it reads and writes.
