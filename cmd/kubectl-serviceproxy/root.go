@@ -7,6 +7,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/access"
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/explain"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/handover"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/status"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/steer"
@@ -46,6 +47,7 @@ func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	add(root, "see", "See:",
 		status.NewStatusCommand(factory, streams),
 		why.NewWhyCommand(factory, streams),
+		explain.NewExplainCommand(factory, streams),
 		trace.NewTraceCommand(factory, streams),
 	)
 	add(root, "steer", "Steer:",

@@ -32,11 +32,16 @@ func (f *Factory) AgentPod(ctx context.Context, api client.Reader, node string) 
 		return nil, fmt.Errorf("looking for the agent of node %s: %w", node, err)
 	}
 	for i := range pods.Items {
-		if pod := &pods.Items[i]; pod.Spec.ServiceAccountName == agentAccount && pod.DeletionTimestamp == nil {
+		if pod := &pods.Items[i]; IsAgent(pod) {
 			return pod, nil
 		}
 	}
 	return nil, fmt.Errorf("looking for the agent of node %s in namespace %s: %w", node, f.OperatorNamespace, ErrNoAgent)
+}
+
+// IsAgent tells whether a Pod of the namespace of the operator is that of an agent, and is to stay.
+func IsAgent(pod *corev1.Pod) bool {
+	return pod.Spec.ServiceAccountName == agentAccount && pod.DeletionTimestamp == nil
 }
 
 // Exec runs a command in the container of an agent, as kubectl exec does, and returns when it has ended. The error wraps
