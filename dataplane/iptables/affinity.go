@@ -157,16 +157,15 @@ func (s *sets) create() error {
 	return nil
 }
 
-// remove removes what no rule refers to any more, after rules were written.
-func (s *sets) remove() error {
-	for name := range s.surplus {
-		if err := ipset.Destroy(name); err != nil {
-			return err
-		}
-		delete(s.held, name)
-		delete(s.surplus, name)
+// remove removes what no rule refers to any more, after rules were written. They settle first.
+func (s *sets) remove(settle func() error) error {
+	if len(s.surplus) == 0 {
+		return nil
 	}
-	return nil
+	if err := settle(); err != nil {
+		return err
+	}
+	return s.destroy()
 }
 
 // clear removes every set of ours; no rule may refer to one any more.
@@ -175,5 +174,16 @@ func (s *sets) clear() error {
 	if err := s.found(); err != nil {
 		return err
 	}
-	return s.remove()
+	return s.destroy()
+}
+
+func (s *sets) destroy() error {
+	for name := range s.surplus {
+		if err := ipset.Destroy(name); err != nil {
+			return err
+		}
+		delete(s.held, name)
+		delete(s.surplus, name)
+	}
+	return nil
 }

@@ -325,5 +325,5 @@ func (e *engine) write(ctx context.Context, missing []xtables.Jump) (w xtables.W
 	if w, err = e.glance.Around(func() (xtables.Written, error) { return e.tools.Write(ctx, missing, e.nat, e.filter) }); err != nil {
 		return w, err
 	}
-	return w, e.sets.remove()
+	return w, e.sets.remove(e.tools.Settle)
 }

@@ -99,6 +99,15 @@ func (t *Programs) Write(ctx context.Context, missing []Jump, tables ...*Table) 
 	return w, nil
 }
 
+// Settle waits until the kernel has dropped what rules referred to that were replaced or removed, such as sets.
+func (t *Programs) Settle() error {
+	// To close what they were written by waits for that; the programs have done so when they end.
+	if err := t.writer.Close(); err != nil {
+		return fmt.Errorf("waiting for rules to go: %w", err)
+	}
+	return nil
+}
+
 // restored writes by iptables-restore, and returns how many bytes it was given.
 func (t *Programs) restored(ctx context.Context, missing []Jump, tables []*Table) (int, error) {
 	var script bytes.Buffer
