@@ -145,8 +145,9 @@ var _ = Describe("An engine", func() {
 		_, err = engine.Verify(ctx)
 		Expect(err).NotTo(HaveOccurred(), "it can begin again")
 		Expect(engine.Verify(ctx)).To(BeZero())
-		Expect(iptables.Cleanup(ctx)).To(Succeed())
+		Expect(engine.Remove(ctx)).To(Succeed())
 		Expect(k.dump()).To(Equal(before))
+		Expect(ipset.Names("SPROXY-")).To(BeEmpty())
 	})
 
 	onBothBackends("takes over from another layout of rules", func(ctx context.Context, k *kernel) {

@@ -194,7 +194,7 @@ func Cleanup(ctx context.Context, prefix string, tables ...string) error {
 }
 
 // Remove removes every jump to a chain whose name begins with a prefix, and every such chain, from tables in their
-// order.
+// order. Afterwards nothing that they referred to, such as a set, is in use by them any more.
 func (t *Programs) Remove(ctx context.Context, prefix string, tables ...string) error {
 	dumps, err := t.Read(ctx)
 	if err != nil {
@@ -228,7 +228,7 @@ func (t *Programs) Remove(ctx context.Context, prefix string, tables ...string) 
 	if _, err := t.Write(ctx, nil, owned...); err != nil {
 		return fmt.Errorf("removing the chains %s*: %w", prefix, err)
 	}
-	return nil
+	return t.Settle()
 }
 
 // jumpsTo says whether a rule, as iptables-save prints it, ends in a jump to a chain with the prefix. A comment may say so
