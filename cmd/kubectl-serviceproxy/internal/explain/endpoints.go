@@ -9,6 +9,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/access"
 )
 
 // endpoints finds why there are none, or none for a port or a family.
@@ -89,35 +91,51 @@ func (v *View) selected() []*corev1.Pod {
 	return pods
 }
 
-// nothingSelected tells which pod was probably meant: the one that has the most labels of the selector, at least with another
-// value.
+// nothingSelected tells which pod was probably meant.
 func (v *View) nothingSelected() Finding {
 	selector := v.Service.Spec.Selector
-	text := labels.FormatLabels(selector)
-	message := fmt.Sprintf("its selector %s matches no running pod of namespace %s", text, v.Service.Namespace)
+	message := fmt.Sprintf("its selector %s matches no running pod of namespace %s", labels.FormatLabels(selector), v.Service.Namespace)
 	var nearest *corev1.Pod
 	best := 0
 	for i := range v.Pods {
-		score := 0
-		for key, value := range selector {
-			if has, there := v.Pods[i].Labels[key]; there && has == value {
-				score += len(selector) + 1
-			} else if there {
-				score++
-			}
-		}
-		if score > best {
-			nearest, best = &v.Pods[i], score
+		if n := nearness(selector, v.Pods[i].Labels); n > best {
+			nearest, best = &v.Pods[i], n
 		}
 	}
 	if nearest != nil {
-		message += fmt.Sprintf("; pod %s comes nearest, with labels %s", nearest.Name, labels.FormatLabels(nearest.Labels))
+		has := map[string]string{}
+		for key := range selector {
+			if value, there := nearest.Labels[key]; there {
+				has[key] = value
+			}
+		}
+		message += fmt.Sprintf("; pod %s comes nearest, with %s", nearest.Name, labels.FormatLabels(has))
 		if phase := nearest.Status.Phase; phase == corev1.PodSucceeded || phase == corev1.PodFailed {
 			message += ", but it has ended"
 		}
 	}
 	return Finding{NothingSelected, Nobody, message, []string{
 		fmt.Sprintf("kubectl -n %s get pods --show-labels", v.Service.Namespace), v.kubectl("edit service")}}
+}
+
+// nearness is how near labels come to a selector: a value that is right counts more than all that are written nearly so, and
+// such a one more than all others of the same keys.
+func nearness(selector, has map[string]string) int {
+	n, step := 0, len(selector)+1
+	for key, wanted := range selector {
+		value, there := has[key]
+		_, similar := access.Nearest(wanted, []string{value})
+		switch {
+		case !there:
+		case value == wanted:
+			n += step * step
+		case similar:
+			n += step
+		default:
+			n++
+		}
+	}
+	return n
 }
 
 func (v *View) notReady(effect Effect, unready []string, of int) Finding {

@@ -85,8 +85,11 @@ func TestExplain(t *testing.T) {
 		"of another proxy": {func(v *explain.View) {
 			v.Service.Labels = map[string]string{"service.kubernetes.io/service-proxy-name": "mesh"}
 		}, []string{"OtherProxy Nobody"}, "service-proxy-name=mesh hands it to another proxy"},
-		"a typing error in the selector": {func(v *explain.View) { v.Service.Spec.Selector["app"] = "wbe"; v.Slices[0].Endpoints = nil },
-			[]string{"NothingSelected Nobody"}, "comes nearest, with labels app=web"},
+		"a typing error in the selector": {func(v *explain.View) {
+			v.Service.Spec.Selector["app"], v.Slices[0].Endpoints = "webb", nil
+			v.Pods = append([]corev1.Pod{pod("other", "one", "10.0.0.3", map[string]string{"app": "another"})}, v.Pods...)
+		},
+			[]string{"NothingSelected Nobody"}, "comes nearest, with app=web"},
 		"all pods have ended": {func(v *explain.View) {
 			v.Pods, v.Slices = v.Pods[:1], nil
 			v.Pods[0].Status.Phase = corev1.PodFailed
