@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -114,6 +115,17 @@ var _ = Describe("An engine", func() {
 		e.Configure(n.settings)
 		apply(ctx, e, nil)
 		Expect(held(ctx)).To(And(ContainSubstring("172.31.0.0/16 src 192.168.0.2"), Not(ContainSubstring("172.30.0.0/16"))))
+	})
+
+	It("goes over to another bit that asks for masquerading, and leaves nothing of the former", func(ctx context.Context) {
+		n := newNode(ctx)
+		e := n.start()
+		apply(ctx, e, slices.Concat(n.update("a 172.30.0.41 80^30001 vip=198.51.100.1 eTP=Local -> 10.180.0.1/local 10.180.1.1"),
+			n.update("b 172.30.0.42 80 affinity=100 -> 10.180.0.1")))
+		n.settings.MarkBit = 12
+		e.Configure(n.settings)
+		Expect(apply(ctx, e, nil).Rules.Chains).To(BeNumerically(">", 0))
+		Expect(apply(ctx, n.start(), n.everything())).To(Equal(ipvs.Written{}))
 	})
 
 	It("leaves a virtual server of somebody else alone, and says so", func(ctx context.Context) {

@@ -27,7 +27,9 @@ type family struct {
 	glance  *xtables.Glance
 	order   *xtables.Order
 	entries [kinds]*ledger[ipset.Entry, mark]
-	routes  *ledger[netip.Prefix, routes.Route]
+	// bit is the one by which the entries in the kernel ask for masquerading; nil before the first were written.
+	bit    *xtables.MarkBit
+	routes *ledger[netip.Prefix, routes.Route]
 }
 
 // mark is what the entry of a set gives a packet.
@@ -173,6 +175,7 @@ func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Writ
 	if err := f.order.Restore(ctx, f.rules.Programs, moved); err != nil {
 		return w, err
 	}
+	f.mindFormerBit()
 	missing := xtables.Missing(jumps(), dumps)
 	var before xtables.Written
 	if superseded := xtables.Superseded(prefix, jumps(), dumps); len(superseded) > 0 {
@@ -198,6 +201,13 @@ func (f *family) supersede(ctx context.Context, superseded, missing []xtables.Ju
 		table.DropAll()
 	}
 	return w, err
+}
+
+// mindFormerBit has rules go by the bit of the entries in the kernel too.
+func (f *family) mindFormerBit() {
+	if f.rules.former = nil; f.bit != nil && *f.bit != f.rules.bit() {
+		f.rules.former = f.bit
+	}
 }
 
 // wantRules asks for every chain there is to be.
@@ -227,7 +237,11 @@ func (f *family) ruleCount() int {
 
 // write gives the kernel what differs in rules, sets and routes. Entries that lead to a virtual server come before those that
 // say that there is none go, and the other way round.
+//
+// Where the bit changes that asks for masquerading, rules go by both until the last entry has the new one: a connection that
+// is not masqueraded when it begins is not answered, and stays so.
 func (f *family) write(ctx context.Context, sets *ipset.Kernel) (w Written, err error) {
+	f.mindFormerBit()
 	if w.Rules, err = f.writeRules(ctx, nil); err != nil {
 		return w, err
 	}
@@ -255,6 +269,13 @@ func (f *family) write(ctx context.Context, sets *ipset.Kernel) (w Written, err 
 			return w, err
 		}
 		f.entries[k].settled()
+	}
+	f.bit = new(f.rules.bit())
+	if f.rules.former != nil {
+		f.rules.former = nil
+		rules, err := f.writeRules(ctx, nil)
+		w.Rules.Add(rules)
+		return w, err
 	}
 	return w, nil
 }

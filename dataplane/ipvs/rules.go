@@ -21,6 +21,9 @@ type rules struct {
 	*xtables.Programs
 	settings    *Settings
 	healthPorts []uint16
+	// former is the bit by which entries of sets ask for masquerading that have not been written anew since the settings
+	// named another; nil when there are none.
+	former *xtables.MarkBit
 	// unmarks says that rules can recognise packets that IPVS has handled (xt_ipvs).
 	unmarks bool
 }
@@ -52,6 +55,9 @@ func (r *rules) mangle() []xtables.Chain {
 	unmark := xtables.Chain{Name: chainUnmark}
 	if r.unmarks {
 		ours := spread(1<<markBits-1, r.settings.MarkBit)
+		if r.former != nil {
+			ours &^= 1 << *r.former
+		}
 		unmark.Rules = []string{fmt.Sprintf(" -m ipvs --ipvs -m mark ! --mark 0x0/%#x -j MARK --set-xmark 0x0/%#x", ours, ours)}
 	}
 	return append(chains, unmark)
@@ -83,7 +89,12 @@ func (r *rules) filter() []xtables.Chain {
 
 // nat are the chains of table nat. A packet that a process of the node sends to the node itself is no hairpin.
 func (r *rules) nat() []xtables.Chain {
-	return []xtables.Chain{{Name: chainPostrouting, Rules: r.Masquerade(r.bit(), " ! -o lo")}}
+	c := xtables.Chain{Name: chainPostrouting}
+	if r.former != nil {
+		c.Rules = append(c.Rules, " -m mark --mark "+r.former.String()+r.bit().Set())
+	}
+	c.Rules = append(c.Rules, r.Masquerade(r.bit(), " ! -o lo")...)
+	return []xtables.Chain{c}
 }
 
 // tables are those with chains of ours, in the order in which they are to lose them: what rejects goes first.
