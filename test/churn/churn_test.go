@@ -220,7 +220,7 @@ spec: {nodeSelector: {}, mode: iptables}
 		_, err = w.Kubectl(ctx, "wait", "--for=condition=Ready", "--timeout=60s", "serviceproxyconfig", "default")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(w.RouteVia(w.Node("nft"), netip.MustParsePrefix("10.96.0.0/16"))).To(Succeed())
-	}, NodeTimeout(3*time.Minute))
+	}, NodeTimeout(8*time.Minute))
 
 	It("never fails a connection to one that does not change", func(ctx SpecContext) {
 		clients := map[string]*cluster.Host{
@@ -260,7 +260,7 @@ spec: {nodeSelector: {}, mode: iptables}
 			Expect(len(t.took)).To(BeNumerically(">", 0.9*connectionsPerSecond*duration.Seconds()), "connections from "+who)
 		}
 		Expect(changes).To(BeNumerically(">", 0.9*changesPerSecond*duration.Seconds()), "otherwise little has been shown")
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(8*time.Minute))
 
 	It("ends with the kernel as the forwarding table says", func(ctx SpecContext) {
 		// From now on everything is compared every ten seconds.
@@ -278,5 +278,5 @@ spec: {nodeSelector: {}, mode: iptables}
 			Expect(metrics.Value(metricEndpoints)).To(BeNumerically("==", services*endpoints+1))
 			Expect(rulesInKernel(ctx, node)).To(BeNumerically("==", metrics.Value(metricRules)), "rules in the kernel of "+node.Name)
 		}
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(8*time.Minute))
 })
