@@ -114,7 +114,27 @@ var _ = Describe("What people see", func() {
 		Expect(well(ctx, "__complete", "pause", "")).To(HavePrefix("default\n"))
 		Expect(well(ctx, "__complete", "rollback", "default", "--to-revision", "")).To(HavePrefix(config(ctx).Status.CurrentRevision))
 		Expect(well(ctx, "__complete", "status", "-o", "")).To(HavePrefix("text\nwide\njson\nyaml\n"))
+		Expect(well(ctx, "__complete", "explain", "service", "kub")).To(HavePrefix("kubernetes\n"))
 		Expect(well(ctx, "--version")).To(HavePrefix("kubectl serviceproxy version "))
+	})
+
+	It("is completed by kubectl itself, where it finds the program that it asks", func(ctx context.Context) {
+		pool(ctx)
+		folder := GinkgoT().TempDir()
+		Expect(os.WriteFile(filepath.Join(folder, "kubectl_complete-serviceproxy"),
+			[]byte("#!/bin/sh\nexec kubectl serviceproxy __complete \"$@\"\n"), 0o755)).To(Succeed())
+		cache, err := binaries.Open()
+		Expect(err).NotTo(HaveOccurred())
+		program, err := cache.Find(binaries.Kubectl)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.Symlink(program, filepath.Join(folder, "kubectl"))).To(Succeed())
+		bin, err := filepath.Abs(filepath.Join(root, "bin"))
+		Expect(err).NotTo(HaveOccurred())
+		cmd := command(ctx, program, "__complete", "serviceproxy", "pause", "")
+		cmd.Env = append(cmd.Env, "PATH="+folder+":"+bin+":"+os.Getenv("PATH"))
+		out, err := cmd.Output()
+		Expect(err).NotTo(HaveOccurred())
+		Expect(string(out)).To(HavePrefix("default\n"))
 	})
 
 	It("is what the rights of the user allow", func(ctx context.Context) {
