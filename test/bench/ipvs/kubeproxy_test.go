@@ -23,7 +23,7 @@ type kubeProxy struct {
 }
 
 // followTimeout is far beyond what kube-proxy takes for anything.
-const followTimeout = 10 * time.Minute
+const followTimeout = 15 * time.Minute
 
 // startKubeProxy starts it; nothing is written yet.
 func startKubeProxy(b *testing.B, c *cluster.Cluster, node *cluster.Node) *kubeProxy {
@@ -50,14 +50,17 @@ func startKubeProxy(b *testing.B, c *cluster.Cluster, node *cluster.Node) *kubeP
 	return &kubeProxy{Process: process, cluster: c, node: node}
 }
 
-// synced waits until it has written the first n Services.
-func (k *kubeProxy) synced(b *testing.B, n int) {
+// synced waits until it has written the first n Services, and returns how long it says that took.
+func (k *kubeProxy) synced(b *testing.B, n int) time.Duration {
 	b.Helper()
+	var took time.Duration
 	k.eventually(b, "it has synced", func(ctx context.Context) bool {
-		count, _ := k.syncs(ctx)
+		var count int
+		count, took = k.syncs(ctx)
 		return count > 0
 	})
 	expect(b, k.node, n-1, 0)
+	return took
 }
 
 // change replaces an endpoint, waits until kube-proxy has followed, and returns how long it says its sync took.
