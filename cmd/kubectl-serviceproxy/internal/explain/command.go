@@ -20,7 +20,8 @@ import (
 const about = `Show why a Service does not work: the causes that are found, the true one first, each with the commands that help.
 
 It looks at the Service, its EndpointSlices, the pods of its namespace, other Services that want its addresses, and what the
-agents report of their nodes. What a node does with a single packet, trace shows.
+agents report of their nodes. With --agents it asks every agent, too, whether the kernel of its node holds the Service; you
+need the right to create pods/exec in their namespace for that. What a node does with a single packet, trace shows.
 
 Exit status: 0 if nothing was found that keeps clients from the Service for certain, 1 if something was, 2 if that could
 not be found out.`
@@ -40,12 +41,13 @@ func NewExplainCommand(f *access.Factory, streams genericiooptions.IOStreams) *c
 
 func newServiceCommand(f *access.Factory, streams genericiooptions.IOStreams) *cobra.Command {
 	var format output.Format
+	var agents bool
 	cmd := &cobra.Command{
 		Use:               "service NAME",
 		Aliases:           []string{"svc", "services"},
 		Short:             "Show why a Service does not work",
 		Long:              about,
-		Example:           "  kubectl serviceproxy explain service -n shop web",
+		Example:           "  kubectl serviceproxy explain service -n shop web\n  kubectl serviceproxy explain service -n shop web --agents",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: f.CompleteServices(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -61,6 +63,9 @@ func newServiceCommand(f *access.Factory, streams genericiooptions.IOStreams) *c
 			if err != nil {
 				return err
 			}
+			if agents {
+				ask(cmd.Context(), f, v)
+			}
 			explanation := Explain(v)
 			if err := show(explanation, format, streams); err != nil {
 				return err
@@ -71,6 +76,7 @@ func newServiceCommand(f *access.Factory, streams genericiooptions.IOStreams) *c
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&agents, "agents", false, "ask the agents of all nodes, too")
 	format.AddFlag(cmd, output.Text)
 	return cmd
 }

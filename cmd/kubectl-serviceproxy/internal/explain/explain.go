@@ -29,6 +29,8 @@ type View struct {
 	// Agents are the Pods of agents, by the names of their nodes; OperatorNamespace is where they are.
 	Agents            map[string]*corev1.Pod
 	OperatorNamespace string
+	// Answers are those of the agents that were asked, by the names of their nodes.
+	Answers map[string]Answer
 }
 
 // Cause names why a Service does not work. The names are stable.

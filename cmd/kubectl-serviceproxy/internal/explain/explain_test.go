@@ -1,6 +1,7 @@
 package explain_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -13,13 +14,14 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/explain"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/query"
 )
 
 // healthy is a Service with two pods on two of two nodes that all work.
 func healthy() *explain.View {
 	v := &explain.View{
 		Service: service("web"), OperatorNamespace: "service-proxy-system",
-		Agents: map[string]*corev1.Pod{}, Configs: []v1alpha1.ServiceProxyConfig{{ObjectMeta: metav1.ObjectMeta{Name: "default"}}},
+		Agents: map[string]*corev1.Pod{}, Answers: map[string]explain.Answer{}, Configs: []v1alpha1.ServiceProxyConfig{{ObjectMeta: metav1.ObjectMeta{Name: "default"}}},
 		Slices: []discoveryv1.EndpointSlice{{AddressType: discoveryv1.AddressTypeIPv4,
 			Ports: []discoveryv1.EndpointPort{{Name: new("http"), Port: new(int32(8080)), Protocol: new(corev1.ProtocolTCP)}}}},
 	}
@@ -53,6 +55,8 @@ func pod(name, node, ip string, labels map[string]string) corev1.Pod {
 			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}},
 	}
 }
+
+func answer(s query.Service) explain.Answer { return explain.Answer{Service: s} }
 
 // unready makes every pod and endpoint not Ready.
 func unready(v *explain.View) {
@@ -185,6 +189,16 @@ func TestExplain(t *testing.T) {
 		"an agent is gone": {func(v *explain.View) { delete(v.Agents, "one") }, []string{"NodesBehind Some"}, "one: no agent is on it"},
 		"an agent is not ready": {func(v *explain.View) { v.Agents["one"].Status.Conditions[0].Status = corev1.ConditionFalse },
 			[]string{"NodesBehind Some"}, "one: its agent, pod agent-one, is not Ready"},
+		"an agent that was asked has it": {func(v *explain.View) { v.Answers["one"] = answer(query.Service{Known: true, Programmed: true}) }, nil, ""},
+		"an agent that was asked has it not": {func(v *explain.View) { v.Answers["one"] = answer(query.Service{Known: true}) },
+			[]string{"NodesBehind Some"}, "the Service is not in the kernel yet"},
+		"an agent that was asked does not know it": {func(v *explain.View) { v.Answers["one"] = answer(query.Service{}) },
+			[]string{"NodesBehind Some"}, "its agent does not know the Service yet"},
+		"an agent that was asked leaves something out": {func(v *explain.View) {
+			v.Answers["one"] = answer(query.Service{Known: true, Programmed: true, Node: query.Node{Mode: "IPVS"}, LeftOut: []string{"affinity"}})
+		}, []string{"NodesBehind Some"}, "mode IPVS leaves out: affinity"},
+		"an agent that was asked is silent": {func(v *explain.View) { v.Answers["one"] = explain.Answer{Err: errors.New("no such file")} },
+			[]string{"NodesBehind Some"}, "its agent does not answer: no such file"},
 		"an agent has not looked": {func(v *explain.View) { v.ProxyNodes[0].Generation = 2 }, []string{"NodesBehind Some"}, "has not taken up"},
 	}
 	for name, test := range tests {

@@ -87,7 +87,7 @@ func (v *View) behind(node *v1alpha1.ServiceProxyNode) string {
 			}
 		}
 	}
-	return ""
+	return v.unprogrammed(node.Name)
 }
 
 func saying(c *metav1.Condition) string {
