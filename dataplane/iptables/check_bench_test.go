@@ -49,12 +49,18 @@ func benchmarkCheck(b *testing.B, backend xtables.Backend, full bool, only ...xt
 
 // tenThousand is an engine that has programmed 10,000 Services.
 func tenThousand(b *testing.B) *iptables.Engine {
-	w := newWorld(scenario.Defaults())
-	for i := range 10_000 {
-		w.set(fmt.Sprintf("svc%d 172.30.%d.%d 80 -> 10.180.%d.%d 10.180.%d.%d", i, i>>8, i&255, i>>8, i&255, 128+i>>8, i&255))
-	}
+	w := withServices(10_000)
 	engine := iptables.New(probe(b.Context()), w.settings)
 	_, err := engine.Apply(b.Context(), w.all())
 	Expect(err).NotTo(HaveOccurred())
 	return engine
+}
+
+// withServices is a world of Services with two endpoints each.
+func withServices(n int) *world {
+	w := newWorld(scenario.Defaults())
+	for i := range n {
+		w.set(fmt.Sprintf("svc%d 172.30.%d.%d 80 -> 10.180.%d.%d 10.180.%d.%d", i, i>>8, i&255, i>>8, i&255, 128+i>>8, i&255))
+	}
+	return w
 }
