@@ -30,6 +30,8 @@ type pulse struct {
 	mu     sync.Mutex
 	paths  []probe.Path
 	broken []probe.Passed
+	// tried says that something was tried and found broken since somebody followed.
+	tried bool
 }
 
 func newPulse(prober *probe.Prober, clk clock.Clock) *pulse {
@@ -52,8 +54,8 @@ func (p *pulse) run(ctx context.Context) {
 			return
 		}
 		p.mu.Lock()
-		news := !slices.Equal(p.broken, broken)
-		p.broken = broken
+		news := !slices.Equal(p.broken, broken) || len(broken) > 0
+		p.broken, p.tried = broken, len(broken) > 0
 		p.mu.Unlock()
 		if news {
 			select {
@@ -64,34 +66,37 @@ func (p *pulse) run(ctx context.Context) {
 	}
 }
 
-// follow says where to look from now on, and returns which of these ways did not work when they were tried last.
-func (p *pulse) follow(paths []probe.Path) []string {
+// follow says where to look from now on, and returns which of these ways did not work when they were tried last, and
+// whether that is new.
+func (p *pulse) follow(paths []probe.Path) (broken []string, tried bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.paths = paths
-	var broken []string
+	tried, p.tried = p.tried, false
 	for _, b := range p.broken {
 		if slices.ContainsFunc(paths, func(path probe.Path) bool { return path.Passed == b }) {
 			broken = append(broken, b.String())
 		}
 	}
-	return broken
+	return broken, tried
 }
 
-// feelPulse takes over whether Services work from this node. When one has just ceased to, everything is compared with the
-// kernel at once: the reason may be something that can be repaired.
+// feelPulse takes over whether Services work from this node. As often as one is found not to, everything is compared with
+// the kernel at once: the reason may be something that can be repaired.
 func (l *loop) feelPulse(ctx context.Context) {
 	var paths []probe.Path
 	if l.course != nil && l.trial == nil && !l.cleared && !l.course.assignment.Release {
 		paths = probe.Paths(l.table, probe.Targets(l.course.assignment.Settings.Probes))
 	}
-	broken := l.pulse.follow(paths)
+	broken, tried := l.pulse.follow(paths)
+	if len(broken) > 0 && tried {
+		l.verifyAt = l.clock.Now()
+		l.guard.fullAt = l.verifyAt
+	}
 	switch was := len(l.state.broken) > 0; {
 	case !was && len(broken) > 0:
 		klog.FromContext(ctx).Info("Services do not work from this node, although their endpoints answer when asked directly",
 			"services", broken)
-		l.verifyAt = l.clock.Now()
-		l.guard.fullAt = l.verifyAt
 	case was && len(broken) == 0:
 		klog.FromContext(ctx).Info("Services work from this node again")
 	}

@@ -45,7 +45,14 @@ var _ = Describe("A node in mode iptables", func() {
 			}
 			It(fmt.Sprintf("[%s] recovers from %s", backend, d.name), func(ctx SpecContext) {
 				before, counted := rules(ctx, backend), repairs(ctx, backend)
-				Expect(asks(ctx, backend)).To(Succeed())
+				if d.silent {
+					// It is known from the last comparison before which rules the jump stands.
+					run(ctx, backend, iptables(backend, "IPT -t nat -D "+jump))
+					Eventually(func() string { return rules(ctx, backend) }).Should(Equal(before))
+					Eventually(func() int { return repairs(ctx, backend) }).Should(BeNumerically(">", counted))
+					counted = repairs(ctx, backend)
+				}
+				Eventually(func() error { return asks(ctx, backend) }).Should(Succeed())
 				run(ctx, backend, iptables(backend, d.script))
 				start := time.Now()
 				if d.foreign {
