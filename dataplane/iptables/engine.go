@@ -287,6 +287,7 @@ func (e *engine) verify(ctx context.Context, only []xtables.Place) (xtables.Writ
 		return xtables.Written{}, err
 	}
 	missing := xtables.Missing(jumps, tables)
+	e.order.Placed(missing, tables)
 	var before xtables.Written
 	if superseded := xtables.Superseded(prefix, jumps, tables); len(superseded) > 0 {
 		if before, err = e.supersede(ctx, superseded, missing); err != nil {

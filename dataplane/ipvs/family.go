@@ -177,6 +177,7 @@ func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Writ
 	}
 	f.mindFormerBit()
 	missing := xtables.Missing(jumps(), dumps)
+	f.order.Placed(missing, dumps)
 	var before xtables.Written
 	if superseded := xtables.Superseded(prefix, jumps(), dumps); len(superseded) > 0 {
 		if before, err = f.supersede(ctx, superseded, missing); err != nil {

@@ -55,6 +55,23 @@ func (o *Order) Moved(jumps []Jump, tables map[string]Dump) []Jump {
 	return moved
 }
 
+// Placed notes that jumps that were missing go before all rules that were there.
+func (o *Order) Placed(missing []Jump, tables map[string]Dump) {
+	for _, j := range missing {
+		key := j.Table + " " + j.Chain + j.text()
+		now := map[string]int{}
+		for _, rule := range tables[j.Table][j.Chain] {
+			now[rule] = o.behind[key][rule]
+		}
+		for rule, moves := range o.behind[key] {
+			if moves > 0 {
+				now[rule] = moves
+			}
+		}
+		o.behind[key] = now
+	}
+}
+
 // Different names the jumps that are missing, stand behind rules before which they stood, or are of another layout of our
 // rules.
 func (o *Order) Different(prefix string, jumps []Jump, tables map[string]Dump) []string {
