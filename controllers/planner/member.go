@@ -79,10 +79,9 @@ func (p *pool) observe(m *member, plan *Plan) {
 	object := m.object
 	m.updated = object.Status.ObservedGeneration == object.Generation && object.Status.AppliedRevision == m.revision
 	m.inSync = m.updated && isReported(object, v1alpha1.ConditionReady, metav1.ConditionTrue) != nil
-	ready := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionReady)
-	m.broken = m.updated && !m.inSync && ready != nil && ready.Reason == v1alpha1.ReasonDataPathBroken
+	m.broken = m.updated && isBroken(object)
 	m.since = assignedAt(object)
-	if ready != nil {
+	if ready := meta.FindStatusCondition(object.Status.Conditions, v1alpha1.ConditionReady); ready != nil {
 		m.since = later(m.since, ready.LastTransitionTime.Time)
 	}
 	m.failure, m.verdict = failure(object)
@@ -168,6 +167,12 @@ func isReported(object *v1alpha1.ServiceProxyNode, kind string, status metav1.Co
 		return nil
 	}
 	return condition
+}
+
+// isBroken tells whether the agent reported that Services do not work although everything is in the kernel.
+func isBroken(object *v1alpha1.ServiceProxyNode) bool {
+	ready := isReported(object, v1alpha1.ConditionReady, metav1.ConditionFalse)
+	return ready != nil && ready.Reason == v1alpha1.ReasonDataPathBroken
 }
 
 // assignedAt returns when a node was given what it has.
