@@ -39,7 +39,7 @@ func (w *World) settle(ctx context.Context) error {
 		return err
 	}
 	return w.until(ctx, func(ctx context.Context) error {
-		return errors.Join(w.agentsAreReady(ctx), w.servicesAnswer(ctx), w.kernelsHoldNoMore(ctx))
+		return errors.Join(w.reviveOperator(ctx), w.agentsAreReady(ctx), w.servicesAnswer(ctx), w.kernelsHoldNoMore(ctx))
 	})
 }
 

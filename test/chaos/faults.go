@@ -293,6 +293,17 @@ func killOperator(ctx context.Context, w *World) (string, error) {
 	return "", w.Setup.StartOperator(ctx)
 }
 
+// reviveOperator starts an operator again that has ended, as one does that finds no API server when it starts: a kubelet
+// would.
+func (w *World) reviveOperator(ctx context.Context) error {
+	select {
+	case <-w.Setup.Operator().Done():
+		return w.Setup.StartOperator(ctx)
+	default:
+		return nil
+	}
+}
+
 // cutOff takes the way to the API server from a node, or gives it back.
 func cutOff(ctx context.Context, w *World) (string, error) {
 	node := w.anyNode()
