@@ -25,7 +25,7 @@ func queries(socket, stateDir *string) *cobra.Command {
 		Use:   "query",
 		Short: "Ask the agent of this node what it does",
 		Long: "Ask the agent that runs on this node, by its socket, what it does for a Service or with a packet. Answers are JSON.\n" +
-			"kubectl serviceproxy trace and explain ask the same, of any node.",
+			"kubectl serviceproxy trace and explain --agents ask the same, of any node.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
