@@ -203,7 +203,7 @@ var _ = Describe("A cluster", Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(c.WaitForEndpoints(ctx, "default", "web", 4)).To(Succeed(), "the controllers are back")
 		Expect(pod.Delete(ctx)).To(Succeed())
-	}, SpecTimeout(time.Minute))
+	}, SpecTimeout(5*time.Minute))
 
 	It("grows and shrinks by nodes", func(ctx SpecContext) {
 		for range 2 {
@@ -243,7 +243,7 @@ var _ = Describe("A cluster", Ordered, func() {
 		began = time.Now()
 		Expect(cluster.DeletePods(ctx, pods...)).To(Succeed())
 		AddReportEntry("and to delete them", time.Since(began))
-	}, SpecTimeout(2*time.Minute))
+	}, SpecTimeout(8*time.Minute))
 })
 
 var _ = Describe("A host", Ordered, func() {
