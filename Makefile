@@ -135,7 +135,7 @@ CHAOS_STEPS ?= 1000
 .PHONY: chaos
 chaos: deps controlplane build ## Break live clusters in CHAOS_STEPS ways drawn at random with CHAOS_SEED, in each mode, under traffic.
 	$(call say,taking $(CHAOS_STEPS) steps in each mode with seed $(CHAOS_SEED))
-	@CHAOS_SEED=$(CHAOS_SEED) CHAOS_STEPS=$(CHAOS_STEPS) $(GO) test -p 1 -count 1 -timeout 6h -v ./test/chaos/... -ginkgo.v -ginkgo.no-color
+	@CHAOS_SEED=$(CHAOS_SEED) CHAOS_STEPS=$(CHAOS_STEPS) $(GO) test -p 1 -count 1 -timeout 12h -v ./test/chaos/... -ginkgo.timeout 12h -ginkgo.v -ginkgo.no-color
 
 # default, or full: up to 20,000 Services, for hours. Alone: make bench-proxies.
 BENCH_SIZE ?= default

@@ -49,5 +49,5 @@ var _ = Describe("Nodes in mode IPVS", func() {
 		if err := w.Run(ctx, steps); err != nil {
 			Fail(fmt.Sprintf("CHAOS_SEED=%d CHAOS_STEPS=%d: %v", seed, steps, err))
 		}
-	}, SpecTimeout(2*time.Hour))
+	}, SpecTimeout(12*time.Hour)) // user-mode Linux takes ten seconds for a step
 })
