@@ -19,8 +19,10 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/health"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/laststate"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/probe"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 )
 
 // Options are what an agent is started with.
@@ -58,6 +60,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 
+	release, err := virtualserver.Release()
+	if err != nil {
+		return err
+	}
 	recorder, stopEvents, err := startEvents(ctx, core, o.NodeName)
 	if err != nil {
 		return err
@@ -117,8 +123,9 @@ func Run(ctx context.Context, o Options) error {
 	last := newRecollection(laststate.Folder(o.StateDir), services, o.Clock)
 	wg.Go(func() { last.run(ctx) })
 	(&loop{
-		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot, cores: runtime.NumCPU(),
-		moved: moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
+		catalog: services, assignments: assignments, clock: o.Clock, report: report, hostRoot: o.HostRoot,
+		machine: settings.Machine{Cores: runtime.NumCPU(), Release: release},
+		moved:   moved, table: forwarding.NewTable(), flows: conntrack.NewCleaner(), checks: newHealthChecks(report.health.Healthy),
 		prober: prober, pulse: pulse, guard: newGuard(ctx), memory: memory{folder: laststate.Folder(o.StateDir)},
 		recollection: last, onDuty: onDuty, questions: asked,
 	}).run(ctx)

@@ -16,6 +16,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/probe"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
@@ -58,8 +59,8 @@ func sameSettings(a, b *Assignment) bool {
 }
 
 // adjust follows what a plan has become because the world has changed.
-func (l *loop) adjust(c *course, next plan) {
-	next.cross(l.crossing)
+func (l *loop) adjust(c *course, next settings.Plan) {
+	next.Cross(l.crossing)
 	l.noteDifferences(&c.plan, &next)
 	c.plan = next
 	if c.engine != nil {
@@ -67,18 +68,18 @@ func (l *loop) adjust(c *course, next plan) {
 	}
 }
 
-func (l *loop) noteDifferences(before, after *plan) {
-	if !slices.Equal(before.nodePortAddresses, after.nodePortAddresses) ||
-		!slices.Equal(before.node.ServiceCIDRs, after.node.ServiceCIDRs) {
+func (l *loop) noteDifferences(before, after *settings.Plan) {
+	if !slices.Equal(before.NodePortAddresses, after.NodePortAddresses) ||
+		!slices.Equal(before.Node.ServiceCIDRs, after.Node.ServiceCIDRs) {
 		l.flows.NoteAll()
 	}
-	l.parametersDue = l.parametersDue || !slices.Equal(before.kernel, after.kernel)
+	l.parametersDue = l.parametersDue || !slices.Equal(before.Kernel, after.Kernel)
 }
 
 // begin starts a trial. Settings of the mode that runs are written in place, another mode beside it.
-func (l *loop) begin(ctx context.Context, assigned *Assignment, next plan) error {
+func (l *loop) begin(ctx context.Context, assigned *Assignment, next settings.Plan) error {
 	trial := &course{assignment: assigned, plan: next}
-	if l.course != nil && l.course.plan.mode == next.mode {
+	if l.course != nil && l.course.plan.Mode == next.Mode {
 		trial.engine = l.course.engine
 	} else {
 		e, err := l.open(&next)
@@ -92,14 +93,14 @@ func (l *loop) begin(ctx context.Context, assigned *Assignment, next plan) error
 	}
 	l.noteDifferences(l.plan(), &next)
 	l.trial, l.attempts = trial, 0
-	l.cross(trial.fresh && l.otherThere(ctx, next.mode))
+	l.cross(trial.fresh && l.otherThere(ctx, next.Mode))
 	return nil
 }
 
 // otherThere says whether rules of the other mode than one are in the kernel. Where that cannot be found out they may be.
 func (l *loop) otherThere(ctx context.Context, mode v1alpha1.Mode) bool {
 	if l.course != nil {
-		return l.course.plan.mode != mode
+		return l.course.plan.Mode != mode
 	}
 	there, err := mode == v1alpha1.ModeIPTables, error(nil)
 	if there {
@@ -113,7 +114,7 @@ func (l *loop) cross(both bool) {
 	l.crossing = both
 	for _, c := range []*course{l.course, l.trial} {
 		if c != nil && c.engine != nil {
-			c.plan.cross(both)
+			c.plan.Cross(both)
 			c.engine.configure(&c.plan)
 		}
 	}
@@ -133,7 +134,7 @@ func (l *loop) prove(ctx context.Context, written *effect) error {
 	if moves && l.course.engine != nil {
 		retirement, err := l.course.engine.leave(ctx)
 		if err != nil {
-			return fmt.Errorf("leaving mode %s: %w", l.course.plan.mode, err)
+			return fmt.Errorf("leaving mode %s: %w", l.course.plan.Mode, err)
 		}
 		l.course.engine = nil
 		l.retire(retirement)
@@ -176,13 +177,13 @@ func (l *loop) readBack(ctx context.Context, written *effect) error {
 
 // clearOther removes what an agent before this one left of the mode that this one does not run.
 func (l *loop) clearOther(ctx context.Context) error {
-	if l.trial.plan.mode == v1alpha1.ModeIPVS {
-		if err := iptables.New(l.tools, l.trial.plan.iptables).Remove(ctx); err != nil {
+	if l.trial.plan.Mode == v1alpha1.ModeIPVS {
+		if err := iptables.New(l.tools, l.trial.plan.IPTables).Remove(ctx); err != nil {
 			return fmt.Errorf("removing what was left of mode %s: %w", v1alpha1.ModeIPTables, err)
 		}
 		return nil
 	}
-	retirement, err := ipvs.Retire(ctx, l.tools, l.clock, l.trial.plan.drainTimeout)
+	retirement, err := ipvs.Retire(ctx, l.tools, l.clock, l.trial.plan.DrainTimeout)
 	if err != nil {
 		return fmt.Errorf("removing what was left of mode %s: %w", v1alpha1.ModeIPVS, err)
 	}
@@ -275,37 +276,37 @@ type checked struct {
 }
 
 // examine works out what an assignment comes to, or why this node cannot carry it out.
-func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World) (plan, *refusal) {
+func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World) (settings.Plan, *refusal) {
 	if mode := a.Settings.Mode; mode != v1alpha1.ModeIPTables && mode != v1alpha1.ModeIPVS {
-		return plan{}, &refusal{v1alpha1.ReasonUnsupportedMode, "spec.mode: this agent does not know " + string(mode) + "; upgrade the agent"}
+		return settings.Plan{}, &refusal{v1alpha1.ReasonUnsupportedMode, "spec.mode: this agent does not know " + string(mode) + "; upgrade the agent"}
 	}
 	if l.tools == nil {
 		tools, err := xtables.Probe(ctx)
 		if err != nil {
-			return plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
+			return settings.Plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
 		}
 		l.tools = tools
 		l.state.backend = v1alpha1.IPTablesBackend(tools.Backend)
 	}
-	next, err := resolve(&a.Settings, world, l.cores)
+	next, err := settings.Resolve(&a.Settings, world, l.machine)
 	if err != nil {
-		return plan{}, &refusal{v1alpha1.ReasonInvalidSettings, err.Error()}
+		return settings.Plan{}, &refusal{v1alpha1.ReasonInvalidSettings, err.Error()}
 	}
-	if next.addresses, err = l.ownAddresses(&next); err != nil {
-		return plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
+	if next.Addresses, err = l.ownAddresses(&next); err != nil {
+		return settings.Plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
 	}
-	known := l.checked.mode == next.mode && l.checked.scheduler == next.ipvs.Scheduler
+	known := l.checked.mode == next.Mode && l.checked.scheduler == next.IPVS.Scheduler
 	if !known || l.checked.refused != nil && l.clock.Since(l.checked.at) >= longestRetry {
-		l.checked = checked{next.mode, next.ipvs.Scheduler, l.supports(ctx, &next), l.clock.Now()}
-		l.state.noteSupport(next.mode, l.checked.refused)
+		l.checked = checked{next.Mode, next.IPVS.Scheduler, l.supports(ctx, &next), l.clock.Now()}
+		l.state.noteSupport(next.Mode, l.checked.refused)
 	}
 	return next, l.checked.refused
 }
 
 // prepare sets the parameters without which what is written next would not work.
-func (l *loop) prepare(p *plan) error {
-	if _, err := conntrack.Apply(l.hostRoot, p.first); err != nil {
-		return fmt.Errorf("setting the parameters that mode %s needs: %w", p.mode, err)
+func (l *loop) prepare(p *settings.Plan) error {
+	if _, err := conntrack.Apply(l.hostRoot, p.First); err != nil {
+		return fmt.Errorf("setting the parameters that mode %s needs: %w", p.Mode, err)
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func (l *loop) parametersAstray() []string {
 	if len(l.state.refusedByKernel) > 0 {
 		return nil
 	}
-	return conntrack.Compare(l.hostRoot, l.plan().kernel)
+	return conntrack.Compare(l.hostRoot, l.plan().Kernel)
 }
 
 // dueIn is how long there is nothing to be looked at.
@@ -180,7 +180,7 @@ func (l *loop) lookForDrift(ctx context.Context) (effect, error) {
 	l.guard.suspects = nil
 	now := l.clock.Now()
 	if len(places) == 0 {
-		l.guard.fullAt = now.Add(l.plan().pace.fullInterval)
+		l.guard.fullAt = now.Add(l.plan().Pace.FullInterval)
 	}
 	l.guard.restUntil = now.Add(max(shortestRest, restFactor*now.Sub(start)))
 	return repaired, err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/foreignproxy"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 )
 
 // foreign is what was found of another Service proxy, and why not everything could be looked at.
@@ -20,9 +21,9 @@ type foreign struct {
 // lookForOthers looks for another Service proxy where that is due: at the start, and as often as everything is verified. It
 // returns how long it is until the next time.
 func (l *loop) lookForOthers(ctx context.Context) time.Duration {
-	interval := l.plan().pace.fullInterval
+	interval := l.plan().Pace.FullInterval
 	if interval == 0 {
-		interval = defaultFullInterval
+		interval = settings.DefaultFullInterval
 	}
 	now := l.clock.Now()
 	if wait := l.lookedAt.Add(interval).Sub(now); wait > 0 {

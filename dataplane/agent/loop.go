@@ -17,6 +17,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/probe"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
@@ -35,9 +36,9 @@ type loop struct {
 	clock  clock.Clock
 	report *reporter
 
-	// hostRoot is where the file system of the node is, and cores how many CPUs it has.
+	// hostRoot is where the file system of the node is.
 	hostRoot string
-	cores    int
+	machine  settings.Machine
 
 	table  *forwarding.Table
 	flows  *conntrack.Cleaner
@@ -78,7 +79,7 @@ type loop struct {
 // course is settings that the kernel carries out: an assignment, what it comes to on this node, and the engine.
 type course struct {
 	assignment *Assignment
-	plan       plan
+	plan       settings.Plan
 	engine     engine
 	// fresh says that the engine has not been given the forwarding table yet.
 	fresh bool
@@ -95,11 +96,11 @@ func (l *loop) current() *course {
 }
 
 // plan is what the current settings come to.
-func (l *loop) plan() *plan {
+func (l *loop) plan() *settings.Plan {
 	if c := l.current(); c != nil {
 		return &c.plan
 	}
-	return &plan{}
+	return &settings.Plan{}
 }
 
 // run follows changes until the context ends. The kernel is left as it is.
@@ -124,7 +125,7 @@ func (l *loop) run(ctx context.Context) {
 		}
 		done := l.step(ctx)
 		// The pause after a write: what arrives meanwhile goes into the next one together.
-		if pause := l.plan().pace.pause(done.took); done.took > 0 {
+		if pause := l.plan().Pace.Pause(done.took); done.took > 0 {
 			select {
 			case <-ctx.Done():
 				return
@@ -187,14 +188,14 @@ func (l *loop) step(ctx context.Context) outcome {
 // carryOut brings the kernel closer to an assignment.
 func (l *loop) carryOut(ctx context.Context, target *Assignment, batch *catalog.Batch) outcome {
 	l.report.problems(batch.Problems)
-	before := l.plan().node
+	before := l.plan().Node
 	l.steer(ctx, target, &batch.World)
 	if l.state.refused != nil && l.course == nil && l.state.assignment != target {
 		l.distrust()
 		l.steer(ctx, l.state.assignment, &batch.World)
 	}
 	entries := batch.Entries
-	if l.recomputeDue || !reflect.DeepEqual(before, l.plan().node) {
+	if l.recomputeDue || !reflect.DeepEqual(before, l.plan().Node) {
 		l.recomputeDue = false
 		if !batch.WorldChanged {
 			entries = withDeleted(l.catalog.All(), batch.Entries)
@@ -202,7 +203,7 @@ func (l *loop) carryOut(ctx context.Context, target *Assignment, batch *catalog.
 	}
 	changes := l.compute(entries)
 	l.recollect(ctx, batch, len(changes) > 0)
-	l.report.problems(l.checks.follow(ctx, entries, l.plan().nodePortAddresses))
+	l.report.problems(l.checks.follow(ctx, entries, l.plan().NodePortAddresses))
 	if l.current() == nil {
 		l.stepped(ctx)
 		return outcome{next: l.backOff()}
@@ -232,7 +233,7 @@ func (l *loop) compute(entries []catalog.Entry) []forwarding.Change {
 		var ports []*forwarding.ServicePort
 		if e.Service != nil {
 			var bad []forwarding.Problem
-			ports, bad = forwarding.Compute(e.Service, e.Slices, &l.plan().node)
+			ports, bad = forwarding.Compute(e.Service, e.Slices, &l.plan().Node)
 			for _, p := range bad {
 				problems = append(problems, catalog.ServiceProblem(e.Name, p.Field, p.Message))
 			}
@@ -309,13 +310,13 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 	}
 	if l.parametersDue {
 		// After the rules: they have the kernel load what the parameters belong to, and keep others from 127.0.0.0/8.
-		l.setParameters(ctx, l.plan().kernel)
+		l.setParameters(ctx, l.plan().Kernel)
 	}
 	l.retry = 0
 	l.state.rules = l.course.engine.Rules()
 	l.tellProblems()
-	if verify || l.verifyAt.IsZero() || l.verifyAt.After(now.Add(l.plan().pace.fullInterval)) {
-		l.verifyAt = now.Add(l.plan().pace.fullInterval)
+	if verify || l.verifyAt.IsZero() || l.verifyAt.After(now.Add(l.plan().Pace.FullInterval)) {
+		l.verifyAt = now.Add(l.plan().Pace.FullInterval)
 	}
 	var took time.Duration
 	if wrote := written != (effect{}) || l.state.lastSync.IsZero(); wrote || verify {
@@ -445,8 +446,8 @@ func (l *loop) endFlows(ctx context.Context) error {
 	start := l.clock.Now()
 	deleted, err := l.flows.Flush(ctx, conntrack.View{
 		Table:             l.table,
-		ServiceCIDRs:      l.plan().node.ServiceCIDRs,
-		NodePortAddresses: l.plan().nodePortAddresses,
+		ServiceCIDRs:      l.plan().Node.ServiceCIDRs,
+		NodePortAddresses: l.plan().NodePortAddresses,
 	})
 	l.report.flowsEnded(deleted, l.clock.Since(start))
 	return err

@@ -16,13 +16,14 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // engine makes the kernel carry out a forwarding table in one mode. It reads and writes nothing before its first Apply.
 type engine interface {
 	// configure takes over the settings and addresses of a plan; they take effect with the next Apply.
-	configure(p *plan)
+	configure(p *settings.Plan)
 	OpenHealthPorts(ports []uint16)
 	Apply(ctx context.Context, changes []forwarding.Change) (effect, error)
 	// Verify compares everything with the kernel and puts right what differs; some chains alone, where that is enough and
@@ -66,7 +67,7 @@ func effectOf(w xtables.Written) effect {
 
 type iptablesEngine struct{ *iptables.Engine }
 
-func (e iptablesEngine) configure(p *plan)                            { e.Configure(p.iptables) }
+func (e iptablesEngine) configure(p *settings.Plan)                   { e.Configure(p.IPTables) }
 func (e iptablesEngine) problems() []catalog.Problem                  { return nil }
 func (e iptablesEngine) drain(context.Context) (time.Duration, error) { return 0, nil }
 
@@ -92,10 +93,10 @@ type ipvsEngine struct {
 	sent         uint64
 }
 
-func (e *ipvsEngine) configure(p *plan) {
-	e.Configure(p.ipvs)
-	e.drainTimeout = p.drainTimeout
-	e.SetAddresses(p.addresses)
+func (e *ipvsEngine) configure(p *settings.Plan) {
+	e.Configure(p.IPVS)
+	e.drainTimeout = p.DrainTimeout
+	e.SetAddresses(p.Addresses)
 }
 
 func (e *ipvsEngine) Apply(ctx context.Context, changes []forwarding.Change) (effect, error) {
@@ -143,30 +144,30 @@ func (e *ipvsEngine) leave(ctx context.Context) (*ipvs.Retirement, error) {
 }
 
 // open makes the engine that a plan asks for. The kernel is not touched.
-func (l *loop) open(p *plan) (engine, error) {
-	if p.mode == v1alpha1.ModeIPVS {
+func (l *loop) open(p *settings.Plan) (engine, error) {
+	if p.Mode == v1alpha1.ModeIPVS {
 		if l.retirement != nil {
 			// The engine takes up what was being left.
 			if err := l.retirement.Close(); err != nil {
-				return nil, fmt.Errorf("taking mode %s up again: %w", p.mode, err)
+				return nil, fmt.Errorf("taking mode %s up again: %w", p.Mode, err)
 			}
 			l.retirement, l.state.draining = nil, 0
 		}
-		e, err := ipvs.New(l.tools, p.ipvs, l.clock)
+		e, err := ipvs.New(l.tools, p.IPVS, l.clock)
 		if err != nil {
-			return nil, fmt.Errorf("starting mode %s: %w", p.mode, err)
+			return nil, fmt.Errorf("starting mode %s: %w", p.Mode, err)
 		}
-		return l.quietly(&ipvsEngine{Engine: e, tools: l.tools, clock: l.clock, drainTimeout: p.drainTimeout}), nil
+		return l.quietly(&ipvsEngine{Engine: e, tools: l.tools, clock: l.clock, drainTimeout: p.DrainTimeout}), nil
 	}
-	return l.quietly(iptablesEngine{iptables.New(l.tools, p.iptables)}), nil
+	return l.quietly(iptablesEngine{iptables.New(l.tools, p.IPTables)}), nil
 }
 
 // supports says why this node cannot carry out a plan; nil when it can.
-func (l *loop) supports(ctx context.Context, p *plan) *refusal {
-	if p.mode != v1alpha1.ModeIPVS {
+func (l *loop) supports(ctx context.Context, p *settings.Plan) *refusal {
+	if p.Mode != v1alpha1.ModeIPVS {
 		return nil
 	}
-	if err := ipvs.Probe(ctx, l.tools, p.ipvs.Scheduler); err != nil {
+	if err := ipvs.Probe(ctx, l.tools, p.IPVS.Scheduler); err != nil {
 		if _, missing := errors.AsType[*virtualserver.MissingModuleError](err); missing {
 			return &refusal{v1alpha1.ReasonKernelModuleMissing, err.Error()}
 		}
@@ -176,8 +177,8 @@ func (l *loop) supports(ctx context.Context, p *plan) *refusal {
 }
 
 // ownAddresses are the addresses of the node, for modes that need to know them.
-func (l *loop) ownAddresses(p *plan) ([]netip.Addr, error) {
-	if p.mode != v1alpha1.ModeIPVS {
+func (l *loop) ownAddresses(p *settings.Plan) ([]netip.Addr, error) {
+	if p.Mode != v1alpha1.ModeIPVS {
 		return nil, nil
 	}
 	own, err := addresses.List()

@@ -18,6 +18,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/query"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/trace"
 )
 
@@ -215,17 +216,17 @@ func (l *loop) decide(p query.Packet) (netip.Addr, trace.Decision, error) {
 	if err != nil {
 		return netip.Addr{}, trace.Decision{}, err
 	}
-	plan := &plan{}
+	plan := &settings.Plan{}
 	if l.course != nil {
 		plan = &l.course.plan // what runs, and not what is tried
 	}
 	if p.Node {
-		p.From = sourceTo(p.To.Addr(), append(slices.Clone(plan.node.Addresses), own...))
+		p.From = sourceTo(p.To.Addr(), append(slices.Clone(plan.Node.Addresses), own...))
 	}
 	node := &trace.Node{
-		IPVS: plan.mode == v1alpha1.ModeIPVS, Addresses: own, PodCIDRs: plan.iptables.PodCIDRs, PodInterface: plan.iptables.PodInterface,
-		ServiceCIDRs: plan.node.ServiceCIDRs, NodePortAddresses: plan.nodePortAddresses,
-		LocalhostNodePorts: plan.iptables.LocalhostNodePortsOpen(), ExcludeCIDRs: plan.ipvs.ExcludeCIDRs,
+		IPVS: plan.Mode == v1alpha1.ModeIPVS, Addresses: own, PodCIDRs: plan.IPTables.PodCIDRs, PodInterface: plan.IPTables.PodInterface,
+		ServiceCIDRs: plan.Node.ServiceCIDRs, NodePortAddresses: plan.NodePortAddresses,
+		LocalhostNodePorts: plan.IPTables.LocalhostNodePortsOpen(), ExcludeCIDRs: plan.IPVS.ExcludeCIDRs,
 	}
 	packet := trace.Packet{Source: p.From, FromPod: p.FromPod, Destination: p.To, Protocol: p.Protocol}
 	return p.From, trace.Decide(l.table, node, packet), nil

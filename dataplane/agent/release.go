@@ -7,16 +7,16 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 // release removes everything of ours from the node, and waits for connections that only IPVS knows of.
 func (l *loop) release(ctx context.Context, assigned *Assignment) outcome {
-	err := l.clear(ctx, time.Duration(ptr.Deref(assigned.Settings.IPVS.DrainTimeoutSeconds, defaultDrainSeconds))*time.Second)
+	err := l.clear(ctx, settings.DrainTimeout(&assigned.Settings.IPVS))
 	next := idle
 	if err == nil && l.retirement != nil {
 		next, err = l.stepRetirement(ctx)

@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
@@ -40,14 +41,14 @@ func FuzzConfig(f *testing.F) {
 		if again, err := yaml.Marshal(a.Settings); err != nil {
 			t.Errorf("%s cannot be kept: %v", again, err)
 		}
-		p, err := resolve(&a.Settings, world, 4)
+		p, err := settings.Resolve(&a.Settings, world, settings.Machine{Cores: 4, Release: "6.1.0"})
 		if err != nil {
 			return
 		}
-		if p.pace.fullInterval <= 0 || p.pace.pause(0) < 0 || p.drainTimeout < 0 {
-			t.Errorf("the times are %+v and %s", p.pace, p.drainTimeout)
+		if p.Pace.FullInterval <= 0 || p.Pace.Pause(0) < 0 || p.DrainTimeout < 0 {
+			t.Errorf("the times are %+v and %s", p.Pace, p.DrainTimeout)
 		}
-		for _, rule := range (xtables.Pods{Interface: p.iptables.PodInterface}).Matches(false) {
+		for _, rule := range (xtables.Pods{Interface: p.IPTables.PodInterface}).Matches(false) {
 			if len(strings.Fields(rule)) != 2 || strings.ContainsAny(rule, "\n\r\x00\"'\\") {
 				t.Errorf("the rules say %q", rule)
 			}

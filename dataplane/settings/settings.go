@@ -1,4 +1,6 @@
-package agent
+// Package settings works out what the settings of a ServiceProxyConfig come to on one node: what rules and virtual servers
+// depend on, parameters of the kernel, and times. It decides and touches nothing.
+package settings
 
 import (
 	"cmp"
@@ -22,34 +24,54 @@ import (
 // The defaults of settings that are not given. The API leaves them open, so that they can be improved without touching
 // the objects in a cluster.
 const (
-	defaultMarkBit      = 14 // kube-proxy's
-	defaultFullInterval = 10 * time.Minute
-	defaultDrainSeconds = 3600
+	defaultMarkBit = 14 // kube-proxy's
+	defaultDrain   = time.Hour
+
+	// DefaultFullInterval is how often the kernel is read where nobody has said how often.
+	DefaultFullInterval = 10 * time.Minute
 )
 
-// plan is what the settings of an assignment come to on this node.
-type plan struct {
-	mode     v1alpha1.Mode
-	node     forwarding.Node
-	iptables iptables.Settings
-	ipvs     ipvs.Settings
-	// addresses are those of the node, for a mode that needs to know them.
-	addresses []netip.Addr
-	// nodePortAddresses are the networks whose addresses on the node have node ports; every address when nil.
-	nodePortAddresses []netip.Prefix
-	// first are the parameters of the kernel that have to be set before anything is written, and kernel the others.
-	first, kernel []conntrack.Write
-	drainTimeout  time.Duration
-	pace          pace
+// Plan is what the settings of an assignment come to on one node.
+type Plan struct {
+	Mode v1alpha1.Mode
+	// Node is what the forwarding table depends on.
+	Node forwarding.Node
+	// IPTables says what rules depend on, in either mode, and IPVS what virtual servers do; it is zero in mode iptables.
+	IPTables iptables.Settings
+	IPVS     ipvs.Settings
+	// Addresses are those that the node really has. Resolve does not know them: mode IPVS asks whoever it is for to add them.
+	Addresses []netip.Addr
+	// NodePortAddresses are the networks whose addresses on the node have node ports; every address when nil.
+	NodePortAddresses []netip.Prefix
+	// First are the parameters of the kernel that have to be set before anything is written, and Kernel all of them.
+	First, Kernel []conntrack.Write
+	DrainTimeout  time.Duration
+	Pace          Pace
 }
 
-// resolve works out what settings come to on a node. An error names the field that cannot be carried out here, and what
-// would be right. Cores is the number of CPUs of the node.
-func resolve(s *v1alpha1.ProxySettings, world *catalog.World, cores int) (plan, error) {
-	p := plan{
-		mode:         s.Mode,
-		drainTimeout: time.Duration(ptr.Deref(s.IPVS.DrainTimeoutSeconds, defaultDrainSeconds)) * time.Second,
-		iptables: iptables.Settings{
+// Machine is what settings depend on of the machine that carries them out.
+type Machine struct {
+	// Cores is how many CPUs it has.
+	Cores int
+	// Release is that of its kernel, such as 6.1.0-44-amd64.
+	Release string
+}
+
+// DrainTimeout is how long a real server that left keeps its connections.
+func DrainTimeout(s *v1alpha1.IPVS) time.Duration {
+	if s.DrainTimeoutSeconds == nil {
+		return defaultDrain
+	}
+	return time.Duration(*s.DrainTimeoutSeconds) * time.Second
+}
+
+// Resolve works out what settings come to on a node. An error names the field that cannot be carried out there, and what
+// would be right.
+func Resolve(s *v1alpha1.ProxySettings, world *catalog.World, machine Machine) (Plan, error) {
+	p := Plan{
+		Mode:         s.Mode,
+		DrainTimeout: DrainTimeout(&s.IPVS),
+		IPTables: iptables.Settings{
 			MarkBit:       defaultMarkBit,
 			MasqueradeAll: s.Masquerade.Policy == v1alpha1.MasqueradeAll,
 			ServiceCIDRs:  world.ServiceCIDRs,
@@ -57,71 +79,67 @@ func resolve(s *v1alpha1.ProxySettings, world *catalog.World, cores int) (plan, 
 			LocalhostNodePorts: s.NodePorts.Localhost != v1alpha1.SwitchDisabled,
 			KeepInvalid:        s.Conntrack.TCPBeLiberal == v1alpha1.SwitchEnabled,
 		},
-		pace: pace{fullInterval: defaultFullInterval},
+		Pace: Pace{FullInterval: DefaultFullInterval},
 	}
 	if s.Masquerade.Bit != nil {
 		if *s.Masquerade.Bit < 0 || *s.Masquerade.Bit > 31 {
-			return plan{}, fmt.Errorf("spec.masquerade.bit: %d is not between 0 and 31", *s.Masquerade.Bit)
+			return Plan{}, fmt.Errorf("spec.masquerade.bit: %d is not between 0 and 31", *s.Masquerade.Bit)
 		}
-		p.iptables.MarkBit = int(*s.Masquerade.Bit)
+		p.IPTables.MarkBit = int(*s.Masquerade.Bit)
 	}
-	if err := resolveLocalTraffic(&s.Masquerade.LocalTraffic, world, &p.iptables); err != nil {
-		return plan{}, err
+	if err := resolveLocalTraffic(&s.Masquerade.LocalTraffic, world, &p.IPTables); err != nil {
+		return Plan{}, err
 	}
 	var err error
-	if p.iptables.NodePortAddresses, err = resolveNodePorts(s.NodePorts.Addresses, world.Node.Addresses); err != nil {
-		return plan{}, err
+	if p.IPTables.NodePortAddresses, err = resolveNodePorts(s.NodePorts.Addresses, world.Node.Addresses); err != nil {
+		return Plan{}, err
 	}
-	p.kernel = resolveConntrack(&s.Conntrack).Writes(cores)
-	p.nodePortAddresses = p.iptables.NodePortAddresses
+	p.Kernel = resolveConntrack(&s.Conntrack).Writes(machine.Cores)
+	p.NodePortAddresses = p.IPTables.NodePortAddresses
 	if s.Mode == v1alpha1.ModeIPVS {
-		if err := p.resolveIPVS(&s.IPVS, world); err != nil {
-			return plan{}, err
+		if err := p.resolveIPVS(&s.IPVS, world, machine.Release); err != nil {
+			return Plan{}, err
 		}
-	} else if p.iptables.LocalhostNodePortsOpen() {
-		p.kernel = append(p.kernel, conntrack.Write{Path: "proc/sys/net/ipv4/conf/all/route_localnet", Value: 1})
+	} else if p.IPTables.LocalhostNodePortsOpen() {
+		p.Kernel = append(p.Kernel, conntrack.Write{Path: "proc/sys/net/ipv4/conf/all/route_localnet", Value: 1})
 	}
 	if s.Sync.FullIntervalSeconds != nil {
-		p.pace.fullInterval = time.Duration(*s.Sync.FullIntervalSeconds) * time.Second
+		p.Pace.FullInterval = time.Duration(*s.Sync.FullIntervalSeconds) * time.Second
 	}
 	if s.Sync.MinIntervalMilliseconds != nil {
 		gap := time.Duration(*s.Sync.MinIntervalMilliseconds) * time.Millisecond
-		p.pace.minInterval = &gap
+		p.Pace.MinInterval = &gap
 	}
-	p.node = forwarding.Node{
+	p.Node = forwarding.Node{
 		Zone:          world.Node.Zone,
 		Addresses:     world.Node.Addresses,
 		ServiceCIDRs:  world.ServiceCIDRs,
-		DetectsPods:   [2]bool{p.iptables.DetectsPods(false), p.iptables.DetectsPods(true)},
-		MasqueradeAll: p.iptables.MasqueradeAll,
+		DetectsPods:   [2]bool{p.IPTables.DetectsPods(false), p.IPTables.DetectsPods(true)},
+		MasqueradeAll: p.IPTables.MasqueradeAll,
 	}
 	return p, nil
 }
 
 // resolveIPVS works out what differs in mode IPVS.
-func (p *plan) resolveIPVS(s *v1alpha1.IPVS, world *catalog.World) error {
+func (p *Plan) resolveIPVS(s *v1alpha1.IPVS, world *catalog.World, release string) error {
 	excluded, err := parsePrefixes("spec.ipvs.excludeCIDRs", s.ExcludeCIDRs)
 	if err != nil {
 		return err
 	}
-	release, err := virtualserver.Release()
-	if err != nil {
-		return err
-	}
-	p.first = virtualserver.Writes(release, s.StrictARP == v1alpha1.SwitchEnabled)
+	p.First = virtualserver.Writes(release, s.StrictARP == v1alpha1.SwitchEnabled)
 	// They are looked after like the others.
-	p.kernel = append(slices.Clone(p.first), p.kernel...)
+	p.Kernel = append(slices.Clone(p.First), p.Kernel...)
 	seconds := func(given *int32) time.Duration { return time.Duration(ptr.Deref(given, 0)) * time.Second }
-	p.ipvs = ipvs.Settings{
-		MarkBit:           p.iptables.MarkBit,
-		Pods:              xtables.Pods{CIDRs: p.iptables.PodCIDRs, Interface: p.iptables.PodInterface},
+	p.IPVS = ipvs.Settings{
+		MarkBit:           p.IPTables.MarkBit,
+		Pods:              xtables.Pods{CIDRs: p.IPTables.PodCIDRs, Interface: p.IPTables.PodInterface},
 		ServiceCIDRs:      world.ServiceCIDRs,
 		NodeAddresses:     world.Node.Addresses,
-		NodePortAddresses: p.nodePortAddresses,
-		KeepInvalid:       p.iptables.KeepInvalid,
+		NodePortAddresses: p.NodePortAddresses,
+		KeepInvalid:       p.IPTables.KeepInvalid,
 		Scheduler:         string(cmp.Or(s.Scheduler, v1alpha1.SchedulerRoundRobin)),
 		ExcludeCIDRs:      excluded,
-		DrainTimeout:      p.drainTimeout,
+		DrainTimeout:      p.DrainTimeout,
 		TCPTimeout:        seconds(s.TCPTimeoutSeconds),
 		TCPFinTimeout:     seconds(s.TCPFinTimeoutSeconds),
 		UDPTimeout:        seconds(s.UDPTimeoutSeconds),
@@ -205,19 +223,20 @@ func parsePrefixes(field string, texts []string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// cross says whether rules of both modes are in the kernel.
-func (p *plan) cross(both bool) {
-	p.iptables.ForeignMarks = 0
+// Cross says whether rules of both modes are in the kernel.
+func (p *Plan) Cross(both bool) {
+	p.IPTables.ForeignMarks = 0
 	if both {
-		p.iptables.ForeignMarks = ipvs.Marks
+		p.IPTables.ForeignMarks = ipvs.Marks
 	}
 }
 
-// pace says when the kernel is written and read.
-type pace struct {
-	// minInterval is the shortest time between two writes; adaptive when nil.
-	minInterval  *time.Duration
-	fullInterval time.Duration
+// Pace says when the kernel is written and read.
+type Pace struct {
+	// MinInterval is the shortest time between two writes; adaptive when nil.
+	MinInterval *time.Duration
+	// FullInterval is the time between two readings of the kernel.
+	FullInterval time.Duration
 }
 
 // The bounds of the adaptive pause between two writes.
@@ -228,11 +247,11 @@ const (
 	pauseFactor = 4
 )
 
-// pause is how long to wait after a write that took some time: as many times as long, so that a storm of changes costs
+// Pause is how long to wait after a write that took some time: as many times as long, so that a storm of changes costs
 // a bounded share of one CPU, while a lone change, which comes after any pause is over, is written at once.
-func (p pace) pause(took time.Duration) time.Duration {
-	if p.minInterval != nil {
-		return *p.minInterval
+func (p Pace) Pause(took time.Duration) time.Duration {
+	if p.MinInterval != nil {
+		return *p.MinInterval
 	}
 	return min(max(pauseFactor*took, shortestPause), longestPause)
 }

@@ -1,4 +1,4 @@
-package agent
+package settings_test
 
 import (
 	"net/netip"
@@ -16,8 +16,12 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/settings"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
+
+// release is that of some kernel with IPVS.
+const release = "6.1.0-44-amd64"
 
 func prefixes(texts ...string) []netip.Prefix {
 	parsed := make([]netip.Prefix, 0, len(texts))
@@ -38,25 +42,25 @@ func testWorld() *catalog.World {
 	}
 }
 
-// lookInside lets go-cmp look into addresses and plans.
+// lookInside lets go-cmp look into addresses.
 func lookInside() cmp.Options {
 	return cmp.Options{
-		cmp.AllowUnexported(plan{}, pace{}),
+
 		cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 		cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 	}
 }
 
 func TestResolve(t *testing.T) {
-	defaults := func() plan {
-		return plan{
-			node: forwarding.Node{
+	defaults := func() settings.Plan {
+		return settings.Plan{
+			Node: forwarding.Node{
 				Zone: "z", Addresses: testWorld().Node.Addresses, ServiceCIDRs: testWorld().ServiceCIDRs, DetectsPods: [2]bool{true, true},
 			},
-			iptables: iptables.Settings{
+			IPTables: iptables.Settings{
 				MarkBit: 14, PodCIDRs: testWorld().Node.PodCIDRs, ServiceCIDRs: testWorld().ServiceCIDRs, LocalhostNodePorts: true,
 			},
-			kernel: []conntrack.Write{
+			Kernel: []conntrack.Write{
 				{Path: "proc/sys/net/netfilter/nf_conntrack_max", Value: 131072, AtLeast: true, Machine: true},
 				{Path: "proc/sys/net/netfilter/nf_conntrack_buckets", Value: 32768, AtLeast: true, Machine: true},
 				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_timeout_established", Value: 86400},
@@ -64,30 +68,26 @@ func TestResolve(t *testing.T) {
 				{Path: "proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal", Value: 0},
 				{Path: "proc/sys/net/ipv4/conf/all/route_localnet", Value: 1},
 			},
-			drainTimeout: time.Hour,
-			pace:         pace{fullInterval: 10 * time.Minute},
+			DrainTimeout: time.Hour,
+			Pace:         settings.Pace{FullInterval: 10 * time.Minute},
 		}
 	}
 	tests := map[string]struct {
 		settings v1alpha1.ProxySettings
 		world    func(*catalog.World)
-		want     func(*plan)
+		want     func(*settings.Plan)
 	}{
-		"nothing given": {want: func(*plan) {}},
+		"nothing given": {want: func(*settings.Plan) {}},
 		"mode IPVS": {
 			settings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPVS, IPVS: v1alpha1.IPVS{
 				Scheduler: "lc", StrictARP: v1alpha1.SwitchEnabled, ExcludeCIDRs: []string{"10.96.1.0/24"}, DrainTimeoutSeconds: new(int32(60)),
 				TCPTimeoutSeconds: new(int32(1)), TCPFinTimeoutSeconds: new(int32(2)), UDPTimeoutSeconds: new(int32(3)),
 			}},
-			want: func(p *plan) {
-				release, err := virtualserver.Release()
-				if err != nil {
-					panic(err)
-				}
-				p.mode, p.drainTimeout = v1alpha1.ModeIPVS, time.Minute
-				p.first = virtualserver.Writes(release, true)
-				p.kernel = append(virtualserver.Writes(release, true), p.kernel[:5]...)
-				p.ipvs = ipvs.Settings{
+			want: func(p *settings.Plan) {
+				p.Mode, p.DrainTimeout = v1alpha1.ModeIPVS, time.Minute
+				p.First = virtualserver.Writes(release, true)
+				p.Kernel = append(virtualserver.Writes(release, true), p.Kernel[:5]...)
+				p.IPVS = ipvs.Settings{
 					MarkBit: 14, Pods: xtables.Pods{CIDRs: testWorld().Node.PodCIDRs}, ServiceCIDRs: testWorld().ServiceCIDRs,
 					NodeAddresses: testWorld().Node.Addresses, Scheduler: "lc", ExcludeCIDRs: prefixes("10.96.1.0/24"), DrainTimeout: time.Minute,
 					TCPTimeout: time.Second, TCPFinTimeout: 2 * time.Second, UDPTimeout: 3 * time.Second,
@@ -96,58 +96,58 @@ func TestResolve(t *testing.T) {
 		},
 		"masquerade everything, by another bit": {
 			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{Policy: v1alpha1.MasqueradeAll, Bit: new(int32(0))}},
-			want: func(p *plan) {
-				p.iptables.MasqueradeAll, p.iptables.MarkBit, p.node.MasqueradeAll = true, 0, true
+			want: func(p *settings.Plan) {
+				p.IPTables.MasqueradeAll, p.IPTables.MarkBit, p.Node.MasqueradeAll = true, 0, true
 			},
 		},
 		"a Node without pod CIDRs": {
 			world: func(w *catalog.World) { w.Node.PodCIDRs = nil },
-			want:  func(p *plan) { p.iptables.PodCIDRs, p.node.DetectsPods = nil, [2]bool{} },
+			want:  func(p *settings.Plan) { p.IPTables.PodCIDRs, p.Node.DetectsPods = nil, [2]bool{} },
 		},
 		"pods by a cluster CIDR of one family": {
 			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{
 				Detect: v1alpha1.DetectClusterCIDR, ClusterCIDRs: []string{"10.244.3.4/16"}}}},
-			want: func(p *plan) {
-				p.iptables.PodCIDRs, p.node.DetectsPods = prefixes("10.244.0.0/16"), [2]bool{true, false}
+			want: func(p *settings.Plan) {
+				p.IPTables.PodCIDRs, p.Node.DetectsPods = prefixes("10.244.0.0/16"), [2]bool{true, false}
 			},
 		},
 		"pods by the names of interfaces": {
 			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{
 				Detect: v1alpha1.DetectInterfaceNamePrefix, Interface: "veth"}}},
-			want: func(p *plan) { p.iptables.PodCIDRs, p.iptables.PodInterface = nil, "veth+" },
+			want: func(p *settings.Plan) { p.IPTables.PodCIDRs, p.IPTables.PodInterface = nil, "veth+" },
 		},
 		"pods by a bridge": {
 			settings: v1alpha1.ProxySettings{Masquerade: v1alpha1.Masquerade{LocalTraffic: v1alpha1.LocalTraffic{
 				Detect: v1alpha1.DetectBridgeInterface, Interface: "cni0"}}},
-			want: func(p *plan) { p.iptables.PodCIDRs, p.iptables.PodInterface = nil, "cni0" },
+			want: func(p *settings.Plan) { p.IPTables.PodCIDRs, p.IPTables.PodInterface = nil, "cni0" },
 		},
 		"node ports at the primary addresses, not at localhost": {
 			settings: v1alpha1.ProxySettings{NodePorts: v1alpha1.NodePorts{
 				Addresses: []string{v1alpha1.NodePortAddressPrimary}, Localhost: v1alpha1.SwitchDisabled}},
-			want: func(p *plan) {
-				p.iptables.NodePortAddresses, p.iptables.LocalhostNodePorts = prefixes("192.168.0.2/32", "2001:db8::1/128"), false
-				p.kernel = p.kernel[:5]
+			want: func(p *settings.Plan) {
+				p.IPTables.NodePortAddresses, p.IPTables.LocalhostNodePorts = prefixes("192.168.0.2/32", "2001:db8::1/128"), false
+				p.Kernel = p.Kernel[:5]
 			},
 		},
 		"packets outside the window are accepted": {
 			settings: v1alpha1.ProxySettings{Conntrack: v1alpha1.Conntrack{TCPBeLiberal: v1alpha1.SwitchEnabled}},
-			want:     func(p *plan) { p.iptables.KeepInvalid, p.kernel[4].Value = true, 1 },
+			want:     func(p *settings.Plan) { p.IPTables.KeepInvalid, p.Kernel[4].Value = true, 1 },
 		},
 		"conntrack left as the node has it, but for UDP": {
 			settings: v1alpha1.ProxySettings{Conntrack: v1alpha1.Conntrack{
 				MaxPerCore: new(int32(0)), TCPEstablishedTimeoutSeconds: new(int32(0)), TCPCloseWaitTimeoutSeconds: new(int32(0)),
 				UDPTimeoutSeconds: new(int32(10)), UDPStreamTimeoutSeconds: new(int32(20))}},
-			want: func(p *plan) {
-				p.kernel = append([]conntrack.Write{
+			want: func(p *settings.Plan) {
+				p.Kernel = append([]conntrack.Write{
 					{Path: "proc/sys/net/netfilter/nf_conntrack_udp_timeout", Value: 10},
 					{Path: "proc/sys/net/netfilter/nf_conntrack_udp_timeout_stream", Value: 20},
-				}, p.kernel[4:]...)
+				}, p.Kernel[4:]...)
 			},
 		},
 		"a pace": {
 			settings: v1alpha1.ProxySettings{Sync: v1alpha1.Sync{MinIntervalMilliseconds: new(int32(250)), FullIntervalSeconds: new(int32(60))}},
-			want: func(p *plan) {
-				p.pace = pace{minInterval: new(250 * time.Millisecond), fullInterval: time.Minute}
+			want: func(p *settings.Plan) {
+				p.Pace = settings.Pace{MinInterval: new(250 * time.Millisecond), FullInterval: time.Minute}
 			},
 		},
 	}
@@ -158,8 +158,8 @@ func TestResolve(t *testing.T) {
 				test.world(world)
 			}
 			test.want(&want)
-			want.nodePortAddresses = want.iptables.NodePortAddresses
-			got, err := resolve(&test.settings, world, 4)
+			want.NodePortAddresses = want.IPTables.NodePortAddresses
+			got, err := settings.Resolve(&test.settings, world, settings.Machine{Cores: 4, Release: release})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,7 +209,7 @@ func TestResolveNamesTheField(t *testing.T) {
 			if test.world != nil {
 				test.world(world)
 			}
-			_, err := resolve(&test.settings, world, 4)
+			_, err := settings.Resolve(&test.settings, world, settings.Machine{Cores: 4, Release: release})
 			if err == nil || !strings.HasPrefix(err.Error(), test.field+": ") {
 				t.Errorf("got %v, want an error about %s", err, test.field)
 			}
@@ -218,20 +218,21 @@ func TestResolveNamesTheField(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
+	const shortestPause, longestPause = 5 * time.Millisecond, time.Second
 	tests := map[string]struct {
-		pace pace
+		pace settings.Pace
 		took time.Duration
 		want time.Duration
 	}{
 		"a fast write is followed by a short pause":    {took: time.Millisecond, want: shortestPause},
 		"a slow one by one as much longer":             {took: 20 * time.Millisecond, want: 80 * time.Millisecond},
 		"but never by more than a second":              {took: 3 * time.Second, want: longestPause},
-		"a given interval holds, however long it took": {pace: pace{minInterval: new(2 * time.Second)}, took: time.Minute, want: 2 * time.Second},
-		"also when it asks for no pause at all":        {pace: pace{minInterval: new(time.Duration(0))}, took: time.Minute, want: 0},
+		"a given interval holds, however long it took": {pace: settings.Pace{MinInterval: new(2 * time.Second)}, took: time.Minute, want: 2 * time.Second},
+		"also when it asks for no pause at all":        {pace: settings.Pace{MinInterval: new(time.Duration(0))}, took: time.Minute, want: 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := test.pace.pause(test.took); got != test.want {
+			if got := test.pace.Pause(test.took); got != test.want {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
