@@ -56,7 +56,9 @@ type World struct {
 	// extra are addresses that nodes have been given.
 	extra map[string]bool
 
-	held       traffic.Connections
+	held traffic.Connections
+	// asked is how many questions were asked.
+	asked      int
 	streams    map[string]*traffic.Stream
 	apiAddress string
 	// cut are the nodes that do not reach the API server now, and apiStopped says that nobody does.

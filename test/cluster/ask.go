@@ -27,12 +27,17 @@ type Reply struct {
 // Ask opens a connection ("tcp") or sends one datagram ("udp") to IP:port, reads which pod answers, and closes. Without
 // a deadline in ctx it waits five seconds. A datagram is not sent again: an answer that does not come is an error.
 func (h *Host) Ask(ctx context.Context, network, address string) (Reply, error) {
+	return h.AskFrom(ctx, network, address, 0)
+}
+
+// AskFrom is Ask from a port of the host; from any when it is 0.
+func (h *Host) AskFrom(ctx context.Context, network, address string, port uint16) (Reply, error) {
 	if _, bounded := ctx.Deadline(); !bounded {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 	}
-	conn, err := h.Dial(ctx, network, address)
+	conn, err := h.DialFrom(ctx, network, address, port)
 	if err != nil {
 		return Reply{}, err
 	}

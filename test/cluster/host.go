@@ -12,8 +12,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -186,15 +188,33 @@ func (h *Host) environment() ([]string, error) {
 
 // Dial connects from the host. The address is IP:port; there is no name server.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return h.DialFrom(ctx, network, address, 0)
+}
+
+// DialFrom is Dial from a port of the host; from any when it is 0.
+func (h *Host) DialFrom(ctx context.Context, network, address string, port uint16) (net.Conn, error) {
+	var dialer net.Dialer
+	if port != 0 {
+		dialer.ControlContext = reuse // as for any port, only the whole connection has to be a new one
+		dialer.LocalAddr = &net.TCPAddr{Port: int(port)}
+		if network == "udp" {
+			dialer.LocalAddr = &net.UDPAddr{Port: int(port)}
+		}
+	}
 	var conn net.Conn
 	err := h.Do(func() (err error) {
-		conn, err = (&net.Dialer{}).DialContext(ctx, network, address)
+		conn, err = dialer.DialContext(ctx, network, address)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("from host %s: %w", h.Name, err)
 	}
 	return conn, nil
+}
+
+func reuse(_ context.Context, _, _ string, conn syscall.RawConn) (err error) {
+	controlErr := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+	return errors.Join(controlErr, err)
 }
 
 // Listen listens for connections on the host.
