@@ -29,7 +29,10 @@ func (e Entry) String() string {
 	if e.Protocol != 0 {
 		text += fmt.Sprintf(",%s:%d", protocolName(e.Protocol), e.Port)
 	}
-	if e.Net.IsValid() {
+	switch {
+	case e.Net.IsSingleIP():
+		text += "," + e.Net.Addr().String()
+	case e.Net.IsValid():
 		text += "," + e.Net.String()
 	}
 	return text

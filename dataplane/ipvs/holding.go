@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -78,11 +79,7 @@ func (f *family) entriesAt(ctx context.Context, sets *ipset.Kernel, to netip.Add
 			if !at(e) {
 				continue
 			}
-			line := fmt.Sprintf("add %s %s", set.Name, e)
-			if e.Mask != 0 {
-				line += fmt.Sprintf(" skbmark %#x/%#x", e.Mark, e.Mask)
-			}
-			h.Lines = append(h.Lines, line)
+			h.Lines = append(h.Lines, set.Add(e))
 			if e.Mask == ^uint32(0) && !slices.Contains(marks, e.Mark) {
 				marks = append(marks, e.Mark)
 			}
@@ -135,6 +132,16 @@ func saved(s *virtualserver.State) (lines []string, backends []netip.AddrPort) {
 	line := fmt.Sprintf("-A %s -s %s", name, s.Scheduler)
 	if s.Flags&virtualserver.FlagPersistent != 0 {
 		line += fmt.Sprintf(" -p %d", s.PersistenceSeconds)
+	}
+	var flags []string
+	if s.Flags&virtualserver.FlagSourcePort != 0 {
+		flags = append(flags, "flag-2")
+	}
+	if s.Ours() {
+		flags = append(flags, "flag-3")
+	}
+	if len(flags) > 0 {
+		line += " -b " + strings.Join(flags, ",")
 	}
 	lines = append(lines, line)
 	servers := slices.SortedFunc(slices.Values(s.Real), func(a, b virtualserver.RealState) int { return a.Addr.Compare(b.Addr) })

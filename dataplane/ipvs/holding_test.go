@@ -27,7 +27,7 @@ var _ = Describe("What the kernel holds for an address", func() {
 		Expect(h.Backends).To(Equal([]netip.AddrPort{backend("10.180.0.1:80"), backend("10.180.1.1:80")}))
 		Expect(h.Lines).To(ContainElements(
 			"add SPROXYVS-4-POD 172.30.0.41,tcp:80", "add SPROXYVS-4-REMOTE 172.30.0.41,tcp:80 skbmark 0x4000/0x4000",
-			"-A -t 172.30.0.41:80 -s rr", "-a -t 172.30.0.41:80 -r 10.180.0.1:80 -m -w 1", "-a -t 172.30.0.41:80 -r 10.180.1.1:80 -m -w 1"))
+			"-A -t 172.30.0.41:80 -s rr -b flag-3", "-a -t 172.30.0.41:80 -r 10.180.0.1:80 -m -w 1", "-a -t 172.30.0.41:80 -r 10.180.1.1:80 -m -w 1"))
 
 		By("following the marks of a load balancer IP")
 		h, err = e.Holding(ctx, backend("1.2.3.4:80"), forwarding.TCP)
@@ -39,7 +39,7 @@ var _ = Describe("What the kernel holds for an address", func() {
 		By("telling of affinity")
 		h, err = e.Holding(ctx, backend("172.30.0.42:80"), forwarding.TCP)
 		Expect(err).NotTo(HaveOccurred())
-		Expect(h.Lines).To(ContainElement("-A -t 172.30.0.42:80 -s rr -p 100"))
+		Expect(h.Lines).To(ContainElement("-A -t 172.30.0.42:80 -s rr -p 100 -b flag-3"))
 
 		By("changing the virtual server and an entry of the one, and nothing of the other")
 		kernel, err := virtualserver.Open()

@@ -1,6 +1,24 @@
 package routes
 
-import "net/netip"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Lines are the routes that Sync makes for what is wanted, as ip(8) takes them.
+func Lines(wanted []Route) []string {
+	var lines []string
+	for _, r := range around(wanted) {
+		line := fmt.Sprintf("route add local %s dev lo table local proto %d", r.Prefix, Protocol)
+		if r.Source.IsValid() {
+			line += fmt.Sprintf(" src %s", r.Source)
+		}
+		lines = append(lines, line)
+	}
+	slices.Sort(lines)
+	return slices.Compact(lines)
+}
 
 // around are local routes that together do what is wanted: those that leave addresses alone become gaps in wider ones.
 func around(wanted []Route) []Route {

@@ -12,6 +12,7 @@ declare -A packages=(
   [ipset]=ipset
   [conntrack]=conntrack
   [ip]=iproute2
+  [ipvsadm]=ipvsadm
   [nft]=nftables
   [modprobe]=kmod
   [strace]=strace
