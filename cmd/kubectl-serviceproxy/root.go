@@ -9,6 +9,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/access"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/explain"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/handover"
+	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/render"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/status"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/steer"
 	"github.com/serviceproxy/service-proxy-operator/cmd/kubectl-serviceproxy/internal/trace"
@@ -49,6 +50,8 @@ func newRootCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		why.NewWhyCommand(factory, streams),
 		explain.NewExplainCommand(factory, streams),
 		trace.NewTraceCommand(factory, streams),
+		render.NewDiffCommand(factory, streams),
+		render.NewRenderCommand(factory, streams),
 	)
 	add(root, "steer", "Steer:",
 		steer.NewPauseCommand(factory, streams),

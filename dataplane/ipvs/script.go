@@ -13,8 +13,9 @@ import (
 )
 
 // Scripts are what a kernel that offers everything is given for Service ports on a node with some addresses: the virtual
-// servers, the sets, the rules of each family, and the routes. No kernel is asked. Health ports are those of OpenHealthPorts.
-func Scripts(settings Settings, addresses []netip.Addr, ports []*forwarding.ServicePort, healthPorts []uint16) []xtables.Script {
+// servers, the sets, the rules of each family, and the routes; and which addresses get nothing. No kernel is asked. Health ports
+// are those of OpenHealthPorts.
+func Scripts(settings Settings, addresses []netip.Addr, ports []*forwarding.ServicePort, healthPorts []uint16) ([]xtables.Script, []Problem) {
 	e := &Engine{servers: newServers(nil, nil), settings: settings}
 	for _, t := range xtables.Ideal().Families {
 		f := newFamily(t, &e.settings)
@@ -35,7 +36,7 @@ func Scripts(settings Settings, addresses []netip.Addr, ports []*forwarding.Serv
 		local.Lines = append(local.Lines, routes.Lines(f.wantedRoutes())...)
 	}
 	scripts := []xtables.Script{{Program: "ipvsadm --restore", Lines: e.servers.lines()}, sets}
-	return append(append(scripts, rules...), local)
+	return append(append(scripts, rules...), local), e.Problems()
 }
 
 // lines are the virtual servers that are wanted, as ipvsadm -S prints them.

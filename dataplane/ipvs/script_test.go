@@ -33,7 +33,9 @@ var _ = Describe("Scripts", func() {
 		}
 		own, err := addresses.List()
 		Expect(err).NotTo(HaveOccurred())
-		for _, script := range ipvs.Scripts(n.settings, own, ports, []uint16{30100}) {
+		scripts, problems := ipvs.Scripts(n.settings, own, ports, []uint16{30100})
+		Expect(problems).To(BeEmpty())
+		for _, script := range scripts {
 			words := strings.Fields(strings.Replace(script.Program, "tables-", "tables-legacy-", 1))
 			cmd := exec.Command(words[0], words[1:]...)
 			cmd.Stdin = strings.NewReader(strings.Join(script.Lines, "\n") + "\n")

@@ -8,8 +8,8 @@ import (
 // Script is what a program has to be given for the kernel to hold something.
 type Script struct {
 	// Program is the command that reads it from standard input.
-	Program string
-	Lines   []string
+	Program string   `json:"program"`
+	Lines   []string `json:"lines"`
 }
 
 // Ideal are the tools of a node that offers everything that rules can use. They are there to work rules out by where there is
