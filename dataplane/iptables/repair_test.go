@@ -3,6 +3,7 @@ package iptables_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -290,9 +291,13 @@ var _ = Describe("An engine", func() {
 // inFrontOfRestore puts a shell script in front of iptables-restore and ip6tables-restore, which it finds in $real.
 func (k *kernel) inFrontOfRestore(script string) {
 	GinkgoHelper()
+	inFrontOf(script, fmt.Sprintf("iptables-%s-restore", k.backend), fmt.Sprintf("ip6tables-%s-restore", k.backend))
+}
+
+func inFrontOf(script string, programs ...string) {
+	GinkgoHelper()
 	dir := GinkgoT().TempDir()
-	for _, family := range []string{"iptables", "ip6tables"} {
-		name := family + "-" + string(k.backend) + "-restore"
+	for _, name := range programs {
 		program, err := exec.LookPath(name)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\nreal="+program+"\n"+script+"\n"), 0o700)).To(Succeed())

@@ -1,11 +1,11 @@
 package xtables
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
 
 	goiptables "github.com/coreos/go-iptables/iptables"
 	"golang.org/x/sys/unix"
@@ -78,49 +78,6 @@ func Probe(ctx context.Context) (*Tools, error) {
 	return t, nil
 }
 
-// Hints are chains that the kubelet makes for others to see which backend the node uses (KEP-3178), and what kubelets
-// before that made.
-func hinted(save string) bool {
-	return strings.Contains(save, ":KUBE-IPTABLES-HINT ") || strings.Contains(save, ":KUBE-KUBELET-CANARY ")
-}
-
-// detect finds the backend in use: the one with the kubelet's hint, else the one with more rules, else what the program
-// iptables is.
-func detect(ctx context.Context) (Backend, error) {
-	saves := map[Backend]string{}
-	for _, b := range []Backend{NFT, Legacy} {
-		for _, program := range []string{"iptables", "ip6tables"} {
-			// Without naming a table, legacy lists those that exist and does not make any.
-			if path, err := exec.LookPath(fmt.Sprintf("%s-%s-save", program, b)); err == nil {
-				out, _ := exec.CommandContext(ctx, path).Output() // what cannot be listed is not in use
-				saves[b] += string(out)
-			}
-		}
-	}
-	rules := func(b Backend) int { return strings.Count(saves[b], "\n-A ") }
-	switch {
-	case hinted(saves[NFT]) != hinted(saves[Legacy]):
-		if hinted(saves[Legacy]) {
-			return Legacy, nil
-		}
-		return NFT, nil
-	case rules(Legacy) != rules(NFT):
-		if rules(Legacy) > rules(NFT) {
-			return Legacy, nil
-		}
-		return NFT, nil
-	}
-	out, err := exec.CommandContext(ctx, "iptables", "--version").Output()
-	if err != nil {
-		return "", fmt.Errorf("%w: running iptables --version: %w; install the package xtables on the node or in the agent's image",
-			ErrUnavailable, err)
-	}
-	if strings.Contains(string(out), "nf_tables") {
-		return NFT, nil
-	}
-	return Legacy, nil
-}
-
 // open finds the programs of one family and sees whether they may do what they have to.
 func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
 	t := &Programs{Family: f}
@@ -144,29 +101,38 @@ func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
 	if err != nil {
 		return nil, unavailable("asking for the version of "+command, err)
 	}
-	for _, table := range []string{"nat", "filter"} {
-		if _, err := t.command.ListChains(table); err != nil {
-			return nil, unavailable(fmt.Sprintf("listing table %s with %s", table, command), err)
-		}
+	if t.MatchesHairpins, t.MatchesSets, err = t.tryMatches(ctx); err != nil {
+		return nil, unavailable(fmt.Sprintf("trying tables nat and filter with %s", command), err)
 	}
-	t.MatchesHairpins, t.MatchesSets = t.canMatchHairpins(ctx), t.canUseSets(ctx)
 	t.Direct = backend == NFT && t.writesDirectly(ctx)
 	return t, nil
 }
 
-// canMatchHairpins tries whether the kernel has the match bpf.
-func (t *Programs) canMatchHairpins(ctx context.Context) bool {
-	return t.Offers(ctx, "nat", fmt.Sprintf(` -m bpf --bytecode "%s" -j RETURN`, t.hairpin))
-}
-
-// canUseSets tries whether the kernel has sets, and rules that match and fill them.
-func (t *Programs) canUseSets(ctx context.Context) bool {
-	name := probe
-	if err := ipset.Clients(name, t.IPv6, 1); err != nil && !errors.Is(err, unix.EEXIST) {
-		return false
+// tryMatches tries whether the kernel has the match bpf, and sets with rules that match and fill them. The error says that there
+// is something wrong with the tables themselves.
+func (t *Programs) tryMatches(ctx context.Context) (hairpins, sets bool, err error) {
+	try := func(rules ...string) error {
+		script := bytes.NewBufferString("*nat\n:" + probe + " - [0:0]\n")
+		for _, rule := range rules {
+			script.WriteString("-A " + probe + rule + "\n")
+		}
+		script.WriteString("COMMIT\n*nat\n-F " + probe + "\n-X " + probe + "\nCOMMIT\n*filter\nCOMMIT\n")
+		return t.apply(ctx, script.Bytes())
 	}
-	works := t.Offers(ctx, "nat", fmt.Sprintf(" -m set --match-set %s src -j SET --add-set %s src --exist --timeout 1", name, name))
-	return ipset.Destroy(name) == nil && works
+	bpf := fmt.Sprintf(` -m bpf --bytecode "%s" -j RETURN`, t.hairpin)
+	set := fmt.Sprintf(" -m set --match-set %s src -j SET --add-set %s src --exist --timeout 1", probe, probe)
+	made := ipset.Clients(probe, t.IPv6, 1)
+	thereIs := made == nil || errors.Is(made, unix.EEXIST)
+	if thereIs {
+		defer func() { sets = ipset.Destroy(probe) == nil && sets }()
+		if try(bpf, set) == nil { // as nearly everywhere
+			return true, true, nil
+		}
+	}
+	if err := try(); err != nil {
+		return false, false, err
+	}
+	return try(bpf) == nil, thereIs && try(set) == nil, nil
 }
 
 // probe is the name of a chain and of a set that are made to see what the kernel takes, and removed again.

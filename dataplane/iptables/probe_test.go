@@ -1,0 +1,79 @@
+package iptables_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+)
+
+var _ = Describe("What a node can do", func() {
+	onBothBackends("is found out by few programs, which leave nothing behind", func(ctx context.Context, k *kernel) {
+		probe(ctx) // makes the tables
+		before := k.dump()
+		started := filepath.Join(GinkgoT().TempDir(), "started")
+		var programs []string
+		for _, family := range []string{"iptables", "ip6tables"} {
+			programs = append(programs, family)
+			for _, backend := range []string{"-nft", "-legacy"} {
+				programs = append(programs, family+backend, family+backend+"-save", family+backend+"-restore")
+			}
+		}
+		inFrontOf(`echo "$0 $*" >> `+started+`; exec "$real" "$@"`, programs...)
+		tools := probe(ctx)
+		text, err := os.ReadFile(started)
+		Expect(err).NotTo(HaveOccurred())
+		// The kubelet's hint, then the version and a trial of each family, and with nft a look at what netlink wrote.
+		few := 5
+		if k.backend == xtables.NFT {
+			few = 7
+		}
+		Expect(strings.Split(strings.TrimSpace(string(text)), "\n")).To(HaveLen(few), string(text))
+		for _, family := range tools.Families {
+			Expect([]bool{family.MatchesHairpins, family.MatchesSets}).To(Equal([]bool{true, true}))
+			Expect(family.Direct).To(Equal(k.backend == xtables.NFT))
+		}
+		Expect(k.dump()).To(Equal(before))
+		Expect(ipset.Names("SPROXY")).To(BeEmpty())
+	})
+
+	DescribeTable("is found out for the backend in use", func(ctx context.Context, want xtables.Backend, commands ...string) {
+		inNamespace(xtables.NFT, func(k *kernel) {
+			k.run("iptables", "-t", "mangle", "-X", "KUBE-IPTABLES-HINT")
+			for _, command := range commands {
+				words := strings.Fields(command)
+				out, err := exec.CommandContext(ctx, words[0], words[1:]...).CombinedOutput()
+				Expect(err).NotTo(HaveOccurred(), string(out))
+			}
+			Expect(probe(ctx).Backend).To(Equal(want))
+		})
+	},
+		Entry("which is that of the program where nobody uses any", usual()),
+		Entry("which has rules, and the other has none", xtables.Legacy, "iptables-legacy -A INPUT -j ACCEPT"),
+		Entry("which has rules, and the other has none", xtables.NFT, "ip6tables-nft -A INPUT -j ACCEPT"),
+		Entry("which has more rules", xtables.Legacy, "iptables-nft -A INPUT -j ACCEPT", "ip6tables-legacy -A INPUT -j ACCEPT",
+			"iptables-legacy -A INPUT -j ACCEPT"),
+		Entry("which has more rules", xtables.NFT, "iptables-nft -A INPUT -j ACCEPT", "ip6tables-nft -A INPUT -j ACCEPT",
+			"iptables-legacy -A INPUT -j ACCEPT"),
+		Entry("which has the kubelet's hint, and fewer rules", xtables.Legacy, "ip6tables-legacy -t mangle -N KUBE-IPTABLES-HINT",
+			"iptables-nft -A INPUT -j ACCEPT"),
+		Entry("which has an older kubelet's hint", xtables.NFT, "iptables-nft -t mangle -N KUBE-KUBELET-CANARY",
+			"iptables-legacy -A INPUT -j ACCEPT"),
+	)
+})
+
+// usual is the backend of the program iptables of this machine.
+func usual() xtables.Backend {
+	out, _ := exec.Command("iptables", "--version").Output() // specs fail without it
+	if strings.Contains(string(out), "nf_tables") {
+		return xtables.NFT
+	}
+	return xtables.Legacy
+}
