@@ -32,7 +32,7 @@ var _ = Describe("several API servers", func() {
 		api, err := kubernetes.NewForConfig(servers.Config())
 		Expect(err).NotTo(HaveOccurred())
 		list := func() error {
-			ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+			ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 			defer cancel()
 			_, err := api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 			return err
@@ -44,7 +44,7 @@ var _ = Describe("several API servers", func() {
 				Expect(err).NotTo(HaveOccurred())
 				d.shut()
 				// What was under way may fail; whatever comes after it does not.
-				Eventually(list).WithTimeout(20 * time.Second).Should(Succeed())
+				Eventually(list).WithTimeout(time.Minute).Should(Succeed())
 				Expect(list()).To(Succeed())
 				watching.Stop()
 				d.openAgain(ctx)

@@ -227,7 +227,7 @@ func connect(t *testing.T, authority []byte, options apiserver.Options) (*apiser
 }
 
 func get(ctx context.Context, client *http.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+service, nil)
 	if err != nil {

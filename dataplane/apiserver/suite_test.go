@@ -24,7 +24,7 @@ func TestAPIServer(t *testing.T) {
 var world *cluster.Cluster
 
 var _ = BeforeSuite(func(ctx context.Context) {
-	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyTimeout(2 * time.Minute)
 	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
 	var err error
 	world, err = cluster.Start(ctx, cluster.Options{Nodes: []string{"fresh"}})

@@ -19,7 +19,7 @@ func TestBundle(t *testing.T) {
 var server *cluster.Cluster
 
 var _ = BeforeSuite(func(ctx context.Context) {
-	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyTimeout(2 * time.Minute)
 	SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 	var err error
 	server, err = cluster.Start(ctx, cluster.Options{})

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 func TestCluster(t *testing.T) {
 	RegisterFailHandler(Fail)
-	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyTimeout(2 * time.Minute)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	RunSpecs(t, "A cluster of network namespaces")
 }

@@ -22,7 +22,7 @@ const root = "../.."
 var server *cluster.Cluster
 
 var _ = BeforeSuite(func(ctx context.Context) {
-	SetDefaultEventuallyTimeout(time.Minute)
+	SetDefaultEventuallyTimeout(2 * time.Minute)
 	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
 	var err error
 	server, err = cluster.Start(ctx, cluster.Options{})
