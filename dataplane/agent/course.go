@@ -280,7 +280,8 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 	if mode := a.Settings.Mode; mode != v1alpha1.ModeIPTables && mode != v1alpha1.ModeIPVS {
 		return settings.Plan{}, &refusal{v1alpha1.ReasonUnsupportedMode, "spec.mode: this agent does not know " + string(mode) + "; upgrade the agent"}
 	}
-	if l.tools == nil {
+	again := l.checked.refused != nil && l.clock.Since(l.checked.at) >= longestRetry
+	if l.tools == nil || again { // a module may have been loaded
 		tools, err := xtables.Probe(ctx)
 		if err != nil {
 			return settings.Plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
@@ -296,7 +297,7 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 		return settings.Plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
 	}
 	known := l.checked.mode == next.Mode && l.checked.scheduler == next.IPVS.Scheduler
-	if !known || l.checked.refused != nil && l.clock.Since(l.checked.at) >= longestRetry {
+	if !known || again {
 		l.checked = checked{next.Mode, next.IPVS.Scheduler, l.supports(ctx, &next), l.clock.Now()}
 		l.state.noteSupport(next.Mode, l.checked.refused)
 	}

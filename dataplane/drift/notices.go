@@ -21,9 +21,6 @@ const sizeofGeneration = 4
 // Attributes that golang.org/x/sys does not have (enum nft_gen_attributes in linux/netfilter/nf_tables.h).
 const attrProgram = 3
 
-// probeSuffix follows the prefix in the name of a chain that is made to see what the kernel takes. It leads nowhere.
-const probeSuffix = "-PROBE"
-
 // messages visits what is in a datagram: type and sender of each message, and what follows struct nlmsghdr.
 func messages(datagram []byte, visit func(kind uint16, sender uint32, body []byte)) {
 	for rest := datagram; len(rest) >= unix.SizeofNlMsghdr; {
@@ -81,7 +78,7 @@ func touched(kind uint16, body []byte, prefix string) (Suspect, bool) {
 	if kind == unix.NFT_MSG_NEWRULE || kind == unix.NFT_MSG_DELRULE {
 		chain = names[unix.NFTA_RULE_CHAIN]
 	}
-	ours, probe := strings.HasPrefix(chain, prefix), chain == prefix+probeSuffix
+	ours := strings.HasPrefix(chain, prefix)
 	builtIn := slices.Contains([]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}, chain)
 	concerns := false
 	switch kind {
@@ -94,7 +91,7 @@ func touched(kind uint16, body []byte, prefix string) (Suspect, bool) {
 	case unix.NFT_MSG_NEWRULE:
 		concerns = ours || builtIn && bytes.Contains(body, []byte(prefix))
 	}
-	if !concerns || probe {
+	if !concerns || xtables.IsTrial(chain) {
 		return Suspect{}, false
 	}
 	return Suspect{

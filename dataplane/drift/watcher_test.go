@@ -53,7 +53,7 @@ var _ = Describe("Watcher", func() {
 		Entry("a rule before ours", "iptables-nft -t nat -I PREROUTING -s 10.0.0.1 -j ACCEPT"),
 		Entry("a rule behind ours", "iptables-nft -t nat -A PREROUTING -s 10.0.0.1 -j ACCEPT"),
 		Entry("a table of others", "nft add table inet firewall; nft add chain inet firewall SPROXY-LIKE; nft delete table inet firewall"),
-		Entry("a chain that is tried", "iptables-nft -t nat -N SPROXY-PROBE; iptables-nft -t nat -X SPROXY-PROBE"),
+		Entry("a chain that is tried", "iptables-nft -t nat -N SPROXY-4-PROBE00000001; iptables-nft -t nat -X SPROXY-4-PROBE00000001"),
 		Entry("a route of others", "ip route add local 10.97.0.0/16 dev lo; ip route del local 10.97.0.0/16 dev lo"),
 	)
 

@@ -5,13 +5,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/vishvananda/netns"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 )
 
 var _ = Describe("What a node can do", func() {
@@ -42,6 +47,44 @@ var _ = Describe("What a node can do", func() {
 		}
 		Expect(k.dump()).To(Equal(before))
 		Expect(ipset.Names("SPROXY")).To(BeEmpty())
+	})
+
+	onBothBackends("is found out while programs of others try the same", func(ctx context.Context, k *kernel) {
+		here, err := netns.Get()
+		Expect(err).NotTo(HaveOccurred())
+		defer func() { Expect(here.Close()).To(Succeed()) }()
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				defer GinkgoRecover()
+				runtime.LockOSThread() // and the thread ends with the goroutine
+				Expect(netns.Set(here)).To(Succeed())
+				for range 3 {
+					for _, family := range probe(ctx).Families {
+						Expect([]bool{family.MatchesHairpins, family.MatchesSets, family.Direct}).To(Equal([]bool{true, true, k.backend == xtables.NFT}))
+					}
+				}
+			})
+		}
+		all.Wait()
+		Expect(ipset.Names("SPROXY")).To(BeEmpty())
+	})
+
+	onBothBackends("is forgotten by the next agent where one was killed while it found out", func(ctx context.Context, k *kernel) {
+		w := newWorld(scenario.Defaults())
+		engine := iptables.New(probe(ctx), w.settings)
+		for _, clearAway := range []func() error{
+			func() error { _, err := engine.Apply(ctx, w.all()); return err },
+			func() error { return engine.Remove(ctx) },
+		} {
+			const trial = "SPROXY-4-PROBE00000001"
+			Expect(ipset.Clients(trial, false, 1)).To(Succeed())
+			k.run("iptables", "-t", "nat", "-N", trial)
+			k.run("iptables", "-t", "nat", "-A", trial, "-m", "set", "--match-set", trial, "src")
+			Expect(clearAway()).To(Succeed())
+			Expect(k.dump()).NotTo(ContainSubstring("PROBE"))
+			Expect(ipset.Names("SPROXY")).To(BeEmpty())
+		}
 	})
 
 	DescribeTable("is found out for the backend in use", func(ctx context.Context, want xtables.Backend, commands ...string) {

@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os/exec"
+	"strings"
 
 	goiptables "github.com/coreos/go-iptables/iptables"
-	"golang.org/x/sys/unix"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables/nft"
@@ -47,6 +48,8 @@ type Programs struct {
 	// could not write.
 	Direct bool
 
+	// trial is the name of the chain and of the set in which it is tried what the kernel takes.
+	trial string
 	// writer is what writes directly. Its sockets go with the process: there is nothing to write after it.
 	writer  nft.Writer
 	command *goiptables.IPTables
@@ -80,7 +83,7 @@ func Probe(ctx context.Context) (*Tools, error) {
 
 // open finds the programs of one family and sees whether they may do what they have to.
 func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
-	t := &Programs{Family: f}
+	t := &Programs{Family: f, trial: newTrial(f.IPv6)}
 	program, protocol := "iptables", goiptables.ProtocolIPv4
 	if f.IPv6 {
 		program, protocol = "ip6tables", goiptables.ProtocolIPv6
@@ -112,37 +115,55 @@ func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
 // is something wrong with the tables themselves.
 func (t *Programs) tryMatches(ctx context.Context) (hairpins, sets bool, err error) {
 	try := func(rules ...string) error {
-		script := bytes.NewBufferString("*nat\n:" + probe + " - [0:0]\n")
+		script := bytes.NewBufferString("*nat\n:" + t.trial + " - [0:0]\n")
 		for _, rule := range rules {
-			script.WriteString("-A " + probe + rule + "\n")
+			script.WriteString("-A " + t.trial + rule + "\n")
 		}
-		script.WriteString("COMMIT\n*nat\n-F " + probe + "\n-X " + probe + "\nCOMMIT\n*filter\nCOMMIT\n")
+		script.WriteString("COMMIT\n" + removal("nat", t.trial) + "*filter\nCOMMIT\n")
 		return t.apply(ctx, script.Bytes())
 	}
 	bpf := fmt.Sprintf(` -m bpf --bytecode "%s" -j RETURN`, t.hairpin)
-	set := fmt.Sprintf(" -m set --match-set %s src -j SET --add-set %s src --exist --timeout 1", probe, probe)
-	made := ipset.Clients(probe, t.IPv6, 1)
-	thereIs := made == nil || errors.Is(made, unix.EEXIST)
-	if thereIs {
-		defer func() { sets = ipset.Destroy(probe) == nil && sets }()
-		if try(bpf, set) == nil { // as nearly everywhere
+	set := fmt.Sprintf(" -m set --match-set %s src -j SET --add-set %s src --exist --timeout 1", t.trial, t.trial)
+	if thereAreSets := ipset.Clients(t.trial, t.IPv6, 1) == nil; thereAreSets {
+		defer func() { _ = ipset.Destroy(t.trial) }() // the mode that runs removes what is left
+		if try(bpf, set) == nil {                     // as nearly everywhere
 			return true, true, nil
 		}
+		sets = try(set) == nil
 	}
-	if err := try(); err != nil {
-		return false, false, err
+	if hairpins = try(bpf) == nil; hairpins || sets {
+		return hairpins, sets, nil
 	}
-	return try(bpf) == nil, thereIs && try(set) == nil, nil
+	return false, false, try()
 }
 
-// probe is the name of a chain and of a set that are made to see what the kernel takes, and removed again.
-const probe = "SPROXY-PROBE"
+// trials starts the names of chains and of sets that are made to see what the kernel takes, and removed again. What is left by an
+// agent that was killed meanwhile goes as every chain and set goes that begins so and is not wanted.
+const (
+	trials     = "SPROXY-4-PROBE"
+	trialsIPv6 = "SPROXY-6-PROBE"
+)
+
+// newTrial is a name that no other agent uses: programs of one that was killed may still be at work.
+func newTrial(ipv6 bool) string {
+	if ipv6 {
+		return fmt.Sprintf("%s%08X", trialsIPv6, rand.Uint32())
+	}
+	return fmt.Sprintf("%s%08X", trials, rand.Uint32())
+}
+
+// IsTrial says whether a chain is made to see what the kernel takes. It leads nowhere.
+func IsTrial(chain string) bool {
+	return strings.HasPrefix(chain, trials) || strings.HasPrefix(chain, trialsIPv6)
+}
+
+// removal is a script that removes a chain.
+func removal(table, chain string) string {
+	return fmt.Sprintf("*%s\n:%s - [0:0]\n-X %s\nCOMMIT\n", table, chain, chain)
+}
 
 // Offers says whether the kernel takes a rule in a table. It is tried in a chain that nothing leads to.
 func (t *Programs) Offers(ctx context.Context, table, rule string) bool {
-	script := fmt.Sprintf("*%s\n:%s - [0:0]\n-A %s%s\nCOMMIT\n", table, probe, probe, rule)
-	if err := t.apply(ctx, []byte(script)); err != nil {
-		return false
-	}
-	return t.command.ClearAndDeleteChain(table, probe) == nil
+	script := fmt.Sprintf("*%s\n:%s - [0:0]\n-A %s%s\nCOMMIT\n", table, t.trial, t.trial, rule)
+	return t.apply(ctx, []byte(script+removal(table, t.trial))) == nil
 }

@@ -14,20 +14,20 @@ import (
 // this node, which may be of another version than those that this package had as its model, read them as they were meant.
 func (t *Programs) writesDirectly(ctx context.Context) bool {
 	wanted := t.specimens()
-	specimens := NewTable("nat", probe)
-	specimens.Want(Chain{Name: probe, Rules: wanted})
+	specimens := NewTable("nat", t.trial)
+	specimens.Want(Chain{Name: t.trial, Rules: wanted})
 	if _, err := t.direct(ctx, nil, specimens); err != nil {
 		return false
 	}
 	specimens.written()
-	listed, err := t.command.List("nat", probe)
-	specimens.Drop(probe)
+	listed, err := t.command.List("nat", t.trial)
+	specimens.Drop(t.trial)
 	if _, gone := t.direct(ctx, nil, specimens); err != nil || gone != nil {
 		return false
 	}
 	var read []string
 	for _, line := range listed {
-		if rule, ok := strings.CutPrefix(line, "-A "+probe); ok {
+		if rule, ok := strings.CutPrefix(line, "-A "+t.trial); ok {
 			read = append(read, rule)
 		}
 	}
@@ -42,7 +42,7 @@ func (t *Programs) specimens() []string {
 	}
 	return []string{
 		" ! -s " + network + " -d " + address + ` -i lo -p tcp -m comment --comment "a b" -m tcp --dport 80 -j DNAT --to-destination ` + backend,
-		" -d " + network + " -o veth+ -p udp -m udp --dport 16:31 -m statistic --mode random --probability 0.25000000000 -g " + probe,
+		" -d " + network + " -o veth+ -p udp -m udp --dport 16:31 -m statistic --mode random --probability 0.25000000000 -g " + t.trial,
 		" -p sctp -m sctp --dport 80 -m addrtype --dst-type LOCAL -j RETURN",
 		" -m mark ! --mark 0x4000/0x4000 -m conntrack ! --ctstate RELATED,ESTABLISHED -j MARK --set-xmark 0x4000/0x4000",
 		" -j MASQUERADE --random-fully",
