@@ -58,6 +58,7 @@ var _ = Describe("Sync", func() {
 			It("writes the difference", func(ctx context.Context) {
 				p.enterNode()
 				Expect(netlink.AddrAdd(link("eth0"), p.address(p.spare))).To(Succeed())
+				Eventually(p.others).Should(ContainElement(HavePrefix("local "+p.spare)), "which IPv6 takes a moment for")
 				before := p.others()
 				wanted := []routes.Route{local(p.services, p.node), local(p.outside, p.node)}
 				Expect(p.sync(ctx, wanted...)).To(Equal(2))
