@@ -111,6 +111,7 @@ var _ = Describe("Sync", func() {
 
 				By("it gets the address, loses it, and gets another source")
 				Expect(netlink.AddrAdd(link("eth0"), p.address(p.spare))).To(Succeed())
+				Eventually(p.others).Should(ContainElement(HavePrefix("local "+p.spare)), "which IPv6 takes a moment for")
 				Expect(p.sync(ctx, local(p.services, p.spare))).To(Equal(2))
 				Expect(netlink.AddrDel(link("eth0"), p.address(p.spare))).To(Succeed())
 				Expect(p.sync(ctx, local(p.services, p.node))).To(Equal(1))
@@ -195,6 +196,7 @@ var _ = Describe("Sync", func() {
 		v4, v6 := plans["IPv4"], plans["IPv6"]
 		v4.enterNode()
 		Expect(netlink.AddrAdd(link("eth0"), v6.address(v6.node))).To(Succeed())
+		Eventually(v6.others).Should(ContainElement(HavePrefix("local "+v6.node)), "which IPv6 takes a moment for")
 		v4.sync(ctx, local(v4.services, v4.node))
 		v6.sync(ctx, local(v6.services, v6.node))
 		v4.sync(ctx)
