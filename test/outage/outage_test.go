@@ -91,15 +91,12 @@ var _ = Describe("An API server that comes and goes", func() {
 			Expect(metric(ctx, straight, "serviceproxy_chains_written_total")).To(Equal(written), "an outage is no reason to write anything")
 			back(ctx)
 			name, address := fmt.Sprintf("after-%d", i), fmt.Sprintf("10.96.2.%d", i+1)
-			apply(ctx, service(name, address))
-			DeferCleanup(world.Kubectl, "delete", "service", name)
-			// Controllers take longer to come back.
-			Expect(world.WaitForEndpoints(ctx, "default", name, 2)).To(Succeed())
 			start := time.Now()
+			newService(ctx, name, address)
 			for _, node := range []string{straight, doors} {
 				Eventually(func() error { return asks(ctx, node, address+":80") }).Should(Succeed())
 			}
-			took("from endpoints that are new after an outage to both nodes", start)
+			took("from a Service that is new after an outage to both nodes", start)
 		}
 		Eventually(func() float64 { return metric(ctx, straight, "go_goroutines") }).Should(BeNumerically("<=", goroutines+10))
 		isWhole()
@@ -121,8 +118,7 @@ var _ = Describe("One of several API servers that goes away", func() {
 			DeferCleanup(reopen)
 			start := time.Now()
 			name, address := fmt.Sprintf("other-way-%d", i), fmt.Sprintf("10.96.3.%d", i+1)
-			apply(ctx, service(name, address))
-			DeferCleanup(world.Kubectl, "delete", "service", name)
+			newService(ctx, name, address)
 			Eventually(func() error { return asks(ctx, doors, address+":80") }).Should(Succeed())
 			took("from an API server that is gone to a change that came from another", start)
 			reopen(ctx)
