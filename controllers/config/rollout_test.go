@@ -178,7 +178,7 @@ var _ = Describe("a rollout", func() {
 			Expect(kube.Status().Update(ctx, agent)).To(Succeed())
 		}
 		is(corev1.ConditionFalse)
-		goesOn := time.After(time.Second) // the operator has heard of the Pod by then
+		goesOn := time.After(5 * time.Second) // the operator has heard of the Pod by then
 		Eventually(goesOn).Should(Receive())
 		apply(ctx, 60)
 		Eventually(func(g Gomega) {

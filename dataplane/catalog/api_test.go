@@ -241,7 +241,7 @@ func (a *api) run(t *testing.T, c *catalog.Catalog) {
 // take waits until Take has something to say.
 func (w world) take() catalog.Batch {
 	w.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		select {
 		case <-w.Changed():

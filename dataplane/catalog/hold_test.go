@@ -108,12 +108,12 @@ func (d *doubtful) look() {
 
 func (d *doubtful) until(what string, done func() bool) {
 	d.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for d.look(); !done(); d.look() {
 		select {
 		case <-d.Changed():
 		case <-timeout:
-			d.t.Fatalf("%s: not so after 20 s; held: %+v, seen: %v", what, d.last.Held, d.seen)
+			d.t.Fatalf("%s: not so after two minutes; held: %+v, seen: %v", what, d.last.Held, d.seen)
 		}
 	}
 }

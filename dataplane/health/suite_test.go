@@ -49,7 +49,7 @@ type connection struct {
 }
 
 func connect(addr string, port uint16) (*connection, error) {
-	conn, err := net.DialTimeout("tcp", net.JoinHostPort(addr, fmt.Sprint(port)), time.Second)
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(addr, fmt.Sprint(port)), time.Minute)
 	if err != nil {
 		return nil, fmt.Errorf("connecting: %w", err)
 	}

@@ -63,7 +63,7 @@ var _ = Describe("A node in mode iptables", func() {
 				Expect(asks(ctx, backend)).To(Succeed())
 				Expect(run(ctx, backend, iptables(backend, "IPT-save"))).To(ContainSubstring("FOREIGN"))
 				Eventually(func() int { return repairs(ctx, backend) }).Should(BeNumerically(">", counted))
-			}, SpecTimeout(3*time.Minute))
+			}, SpecTimeout(5*time.Minute))
 		}
 
 		It(fmt.Sprintf("[%s] carries out an ordinary change after a firewall's reload", backend), func(ctx SpecContext) {
@@ -73,20 +73,20 @@ var _ = Describe("A node in mode iptables", func() {
 			DeferCleanup(func(ctx SpecContext) {
 				kubectl(ctx, "patch", "service", "nobody", "--type=merge", `--patch={"spec":{"selector":{"app":"nobody"}}}`)
 				Eventually(func() string { return rules(ctx, backend) }).Should(Equal(before))
-			}, NodeTimeout(2*time.Minute))
+			}, NodeTimeout(5*time.Minute))
 			Eventually(func() error {
 				_, err := pods["client-"+backend].Ask(ctx, "tcp", "10.96.0.82:80")
 				return err
 			}).Should(Succeed())
 			Eventually(func() error { return asks(ctx, backend) }).Should(Succeed())
-		}, SpecTimeout(3*time.Minute))
+		}, SpecTimeout(5*time.Minute))
 
 		It(fmt.Sprintf("[%s] sets a parameter of the kernel again", backend), func(ctx SpecContext) {
 			const parameter = "/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close_wait"
 			Expect(run(ctx, backend, "cat "+parameter)).To(Equal("3600\n"))
 			run(ctx, backend, "echo 60 >"+parameter)
 			Eventually(func() string { return run(ctx, backend, "cat "+parameter) }).Should(Equal("3600\n"))
-		}, SpecTimeout(3*time.Minute))
+		}, SpecTimeout(5*time.Minute))
 	}
 
 	It("[nft] recovers when somebody has removed everything", func(ctx SpecContext) {
@@ -96,7 +96,7 @@ var _ = Describe("A node in mode iptables", func() {
 		Eventually(func() error { return asks(ctx, "nft") }).Should(Succeed())
 		AddReportEntry("nft: everything removed", fmt.Sprintf("recovered in %.2f s", time.Since(start).Seconds()))
 		Eventually(func() string { return rules(ctx, "nft") }).Should(Equal(before))
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(5*time.Minute))
 
 	It("tells of it in an event of the node", func(ctx SpecContext) {
 		run(ctx, "nft", iptables("nft", "IPT -t nat -F SPROXY-SERVICES"))
@@ -112,11 +112,11 @@ var _ = Describe("A node in mode iptables", func() {
 			return notes
 		}).Should(ContainElement(ContainSubstring("in table nat of IPv4")))
 		Eventually(func() error { return asks(ctx, "nft") }).Should(Succeed())
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(5*time.Minute))
 
 	It("reports and does no more where the pool wants no more", func(ctx SpecContext) {
 		drift(ctx, v1alpha1.DriftReportOnly)
-		DeferCleanup(func(ctx SpecContext) { drift(ctx, v1alpha1.DriftRepair) }, NodeTimeout(2*time.Minute))
+		DeferCleanup(func(ctx SpecContext) { drift(ctx, v1alpha1.DriftRepair) }, NodeTimeout(5*time.Minute))
 		for _, backend := range backends {
 			before, counted := rules(ctx, backend), repairs(ctx, backend)
 			run(ctx, backend, iptables(backend, "IPT -t nat -I SPROXY-SERVICES -d 10.96.0.80 -j RETURN"))

@@ -173,7 +173,7 @@ var _ = Describe("An agent", func() {
 			Eventually(func() string { return rules(ctx, backend) }).Should(Equal(before))
 		}
 		AddReportEntry("another layout of rules", fmt.Sprintf("%d connections opened, none failed", c.undisturbed()))
-	}, SpecTimeout(3*time.Minute))
+	}, SpecTimeout(5*time.Minute))
 })
 
 // metric is what the agent of a node says of itself.

@@ -87,7 +87,7 @@ func argoHealth(object *unstructured.Unstructured) (health, error) {
 			return health{}, fmt.Errorf("opening library %s: %w", name, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	state.SetContext(ctx)
 	state.SetGlobal("obj", toLua(state, object.Object))

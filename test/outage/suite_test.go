@@ -177,7 +177,7 @@ func newService(ctx context.Context, name, address string) {
 	for _, object := range []client.Object{churn.Service("default", name, netip.MustParseAddr(address)), slice} {
 		// The first request after an outage may take a connection that is gone.
 		Eventually(func() error { return client.IgnoreAlreadyExists(world.Client().Create(ctx, object)) }).Should(Succeed())
-		DeferCleanup(func(ctx SpecContext) { Expect(world.Client().Delete(ctx, object)).To(Succeed()) }, NodeTimeout(time.Minute))
+		DeferCleanup(func(ctx SpecContext) { Expect(world.Client().Delete(ctx, object)).To(Succeed()) }, NodeTimeout(5*time.Minute))
 	}
 }
 

@@ -85,7 +85,7 @@ var _ = Describe("A node in mode IPVS", func() {
 		run(ctx, "ipset create FOREIGN hash:ip; iptables-legacy -t mangle -N FOREIGN; ip route add local 172.29.0.0/16 dev lo")
 		DeferCleanup(func(ctx SpecContext) {
 			run(ctx, "ipset destroy FOREIGN; iptables-legacy -t mangle -X FOREIGN; ip route del local 172.29.0.0/16 dev lo")
-		}, NodeTimeout(time.Minute))
+		}, NodeTimeout(5*time.Minute))
 		before := held(ctx)
 		for _, damage := range []struct {
 			name string
