@@ -281,7 +281,7 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 		return settings.Plan{}, &refusal{v1alpha1.ReasonUnsupportedMode, "spec.mode: this agent does not know " + string(mode) + "; upgrade the agent"}
 	}
 	again := l.checked.refused != nil && l.clock.Since(l.checked.at) >= longestRetry
-	if l.tools == nil || again { // a module may have been loaded
+	if l.tools == nil || again && l.checked.refused.reason == v1alpha1.ReasonBackendUnavailable { // a module may have been loaded
 		tools, err := xtables.Probe(ctx)
 		if err != nil {
 			return settings.Plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
