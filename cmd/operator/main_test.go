@@ -21,6 +21,7 @@ import (
 
 func TestOperator(t *testing.T) {
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(time.Minute)
 	RunSpecs(t, "cmd/operator")
 }
 
