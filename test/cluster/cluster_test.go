@@ -343,7 +343,7 @@ func listenAt(ctx context.Context, h *cluster.Host, address netip.Addr) net.List
 
 // echo sends a line on a connection and returns the line that comes back.
 func echo(conn net.Conn, line string) (string, error) {
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return "", err
 	}
 	if _, err := fmt.Fprintln(conn, line); err != nil {

@@ -22,7 +22,7 @@ const (
 	// patience is how long a packet may take where an answer is expected, and silence how long nothing must come where
 	// none is. An answer takes less than a millisecond; that a TCP connection is rejected takes a second, because the
 	// answer is there while the kernel is still busy connecting, and it then tries again.
-	patience = 3 * time.Second
+	patience = 15 * time.Second
 	silence  = 150 * time.Millisecond
 )
 
