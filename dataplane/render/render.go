@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
@@ -42,6 +43,12 @@ func Rules(s *v1alpha1.ProxySettings, objects *catalog.Objects) (*Rendering, err
 	r := &Rendering{Node: objects.Node.Name, Mode: plan.Mode}
 	for _, p := range batch.Problems {
 		r.leaveOut(p)
+	}
+	for i := range objects.Services {
+		if svc := &objects.Services[i]; svc.Spec.ClusterIP == "" && svc.Spec.Type != corev1.ServiceTypeExternalName {
+			name := types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name}
+			r.leaveOut(catalog.ServiceProblem(name, "spec.clusterIP", "there is none; an API server would have given it one"))
+		}
 	}
 	table := r.compute(batch.Entries, &plan.Node)
 	var ports []*forwarding.ServicePort

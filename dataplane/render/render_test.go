@@ -91,6 +91,10 @@ func TestRules(t *testing.T) {
 				"Service shop/later: spec: node port 30080/tcp is held by shop/web:http and also claimed by shop/later:http",
 			},
 		},
+		"a Service that no API server has seen": {
+			settings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPTables}, objects: objects([]corev1.Service{service("web", "", 1)}),
+			leftOut: []string{"Service shop/web: spec.clusterIP: there is none; an API server would have given it one"},
+		},
 		"an address without a virtual server": {
 			settings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPVS, IPVS: v1alpha1.IPVS{ExcludeCIDRs: []string{"10.96.0.0/24"}}},
 			objects:  objects(web),
