@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -11,6 +14,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 )
 
 var _ = Describe("An engine", func() {
@@ -125,6 +129,28 @@ var _ = Describe("An engine", func() {
 		n.settings.MarkBit = 12
 		e.Configure(n.settings)
 		Expect(apply(ctx, e, nil).Rules.Chains).To(BeNumerically(">", 0))
+		Expect(apply(ctx, n.start(), n.everything())).To(Equal(ipvs.Written{}))
+	})
+
+	It("goes over to another bit although the agent is another one meanwhile, and masquerades by the former until nothing asks by it", func(ctx context.Context) {
+		n := newNode(ctx)
+		apply(ctx, n.start(), n.update("a 172.30.0.41 80^30001 vip=198.51.100.1 eTP=Local -> 10.180.0.1/local 10.180.1.1"))
+		dir := GinkgoT().TempDir()
+		restore, err := exec.LookPath("iptables-legacy-restore")
+		Expect(err).NotTo(HaveOccurred())
+		written := filepath.Join(dir, "written")
+		script := fmt.Sprintf("#!/bin/sh\ntee -a %s | %s \"$@\"\n", written, restore)
+		Expect(os.WriteFile(filepath.Join(dir, "iptables-legacy-restore"), []byte(script), 0o700)).To(Succeed())
+		GinkgoT().Setenv("PATH", dir+":"+os.Getenv("PATH"))
+		n.tools, err = xtables.Probe(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		n.settings.MarkBit = 12
+		apply(ctx, n.start(), n.everything())
+		text, err := os.ReadFile(written)
+		Expect(err).NotTo(HaveOccurred())
+		const byBoth = "-A SPROXYVS-POSTROUTING -m mark --mark 0x4000/0x4000 -j MARK --set-xmark 0x1000/0x1000\n"
+		Expect(string(text)).To(ContainSubstring(byBoth))
+		Expect(run("iptables-legacy-save")).NotTo(ContainSubstring("0x4000"))
 		Expect(apply(ctx, n.start(), n.everything())).To(Equal(ipvs.Written{}))
 	})
 

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"math/bits"
 	"net/netip"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
@@ -161,6 +162,7 @@ func (f *family) verify(ctx context.Context, sets *ipset.Kernel) (w xtables.Writ
 			have[key] = value
 		}
 		f.entries[k].found(have)
+		f.learnBit(have)
 	}
 	f.rules.unmarks = f.rules.unmarks || f.rules.Offers(ctx, "mangle", " -m ipvs --ipvs -j RETURN")
 	dumps, err := f.rules.Read(ctx)
@@ -202,6 +204,17 @@ func (f *family) supersede(ctx context.Context, superseded, missing []xtables.Ju
 		table.DropAll()
 	}
 	return w, err
+}
+
+// learnBit learns from entries in the kernel by which bit they ask for masquerading, where that is another than the settings
+// name: an agent may have been stopped after it had written the rules, and before it had written them.
+func (f *family) learnBit(have map[ipset.Entry]mark) {
+	for _, m := range have {
+		if wanted := uint32(1) << f.rules.bit(); m.mask != wanted && bits.OnesCount32(m.mask) == 1 {
+			f.bit = new(xtables.MarkBit(bits.TrailingZeros32(m.mask)))
+			return
+		}
+	}
 }
 
 // mindFormerBit has rules go by the bit of the entries in the kernel too.

@@ -94,6 +94,21 @@ func areLeft(ctx context.Context, pods ...*cluster.Pod) {
 	}
 }
 
+// leave has pods go as they should: they terminate, nobody is led to them any more, and then they end. Flows of UDP to a pod stay
+// as long as it serves, and a datagram from the port of an earlier one follows them; so that none does when the pod has ended
+// and its nodes have not been told yet, they are forgotten before.
+func leave(ctx context.Context, pods ...*cluster.Pod) {
+	GinkgoHelper()
+	for _, pod := range pods {
+		Expect(pod.Terminate(ctx)).To(Succeed())
+	}
+	areLeft(ctx, pods...)
+	for _, pod := range pods {
+		Expect(traffic.Forget(ctx, world, pod)).To(Succeed())
+		Expect(pod.Delete(ctx)).To(Succeed())
+	}
+}
+
 var _ = Describe("Connections that are held, and new ones all the time", func() {
 	It("are undisturbed while pods come and go", func(ctx context.Context) {
 		crowd := gather(ctx)
@@ -112,13 +127,9 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 				}).WithPolling(time.Millisecond).Should(Equal(guest.Name))
 			}
 			for _, guest := range guests {
-				Expect(guest.Terminate(ctx)).To(Succeed())
 				gone = append(gone, guest.Name)
 			}
-			areLeft(ctx, guests...)
-			for _, guest := range guests {
-				Expect(guest.Delete(ctx)).To(Succeed())
-			}
+			leave(ctx, guests...)
 			crowd.isUndisturbed(gone...)
 		}
 	})
@@ -154,9 +165,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 				return answer(ctx, pods["client-"+node].Host, "tcp", address(ctx, "web", 80, ipv4)).Pod
 			}).WithPolling(time.Millisecond).Should(Equal("late"))
 		}
-		Expect(guest.Terminate(ctx)).To(Succeed())
-		areLeft(ctx, guest)
-		Expect(guest.Delete(ctx)).To(Succeed())
+		leave(ctx, guest)
 		crowd.isUndisturbed("late")
 		Eventually(configReady(ctx, "default")).Should(Equal("True/AllNodesReady"))
 	})
@@ -184,9 +193,7 @@ var _ = Describe("Connections that are held, and new ones all the time", func() 
 				return answer(ctx, pods["client-"+node].Host, "tcp", address(ctx, "web", 80, ipv4)).Pod
 			}).WithTimeout(time.Minute).WithPolling(time.Millisecond).Should(Equal("after"))
 		}
-		Expect(guest.Terminate(ctx)).To(Succeed())
-		areLeft(ctx, guest)
-		Expect(guest.Delete(ctx)).To(Succeed())
+		leave(ctx, guest)
 		crowd.isUndisturbed("after")
 	})
 })
