@@ -42,19 +42,8 @@ func NewDiffCommand(f *access.Factory, streams genericiooptions.IOStreams) *cobr
 		Example:           "  kubectl serviceproxy diff -f config/samples/iptables.yaml",
 		ValidArgsFunction: f.CompleteNodes(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			options := files.ToOptions()
-			if err := options.RequireFilenameOrKustomize(); err != nil {
-				return err
-			}
-			namespace, err := f.Namespace()
+			found, err := inFiles(files, f, streams.ErrOut)
 			if err != nil {
-				return err
-			}
-			found, others, err := inFiles(options, namespace)
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprint(streams.ErrOut, passedOver(others)); err != nil {
 				return err
 			}
 			api, err := f.Client()

@@ -5,6 +5,7 @@ package render
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/resource"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -131,17 +133,27 @@ func live(ctx context.Context, api client.Reader) (*objects, error) {
 	return &objects{configs.Items, nodes.Items, services.Items, endpoints.Items, serviceCIDRs.Items}, nil
 }
 
-// inFiles reads the objects in files from which rules follow, and which other kinds there are. Those that belong to a
-// namespace and name none are in the given one.
-func inFiles(files resource.FilenameOptions, namespace string) (found []*unstructured.Unstructured, others []string, err error) {
-	infos, err := resource.NewLocalBuilder().Unstructured().FilenameParam(false, &files).Flatten().Do().Infos()
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading files: %w", err)
+// inFiles reads the objects in files from which rules follow, and says of which other kinds there are some. Those that belong to
+// a namespace and name none are in the one that is meant.
+func inFiles(files *genericclioptions.FileNameFlags, f *access.Factory, errOut io.Writer) ([]*unstructured.Unstructured, error) {
+	options := files.ToOptions()
+	if err := options.RequireFilenameOrKustomize(); err != nil {
+		return nil, err
 	}
+	namespace, err := f.Namespace()
+	if err != nil {
+		return nil, err
+	}
+	infos, err := resource.NewLocalBuilder().Unstructured().FilenameParam(false, &options).Flatten().Do().Infos()
+	if err != nil {
+		return nil, fmt.Errorf("reading files: %w", err)
+	}
+	var found []*unstructured.Unstructured
+	var others []string
 	for _, info := range infos {
 		u, is := info.Object.(*unstructured.Unstructured)
 		if !is {
-			return nil, nil, fmt.Errorf("reading %s: it holds %T and no object", info.Source, info.Object)
+			return nil, fmt.Errorf("reading %s: it holds %T and no object", info.Source, info.Object)
 		}
 		kind := u.GroupVersionKind()
 		if !concerns(kind) {
@@ -153,14 +165,8 @@ func inFiles(files resource.FilenameOptions, namespace string) (found []*unstruc
 		}
 		found = append(found, u)
 	}
-	slices.Sort(others)
-	return found, slices.Compact(others), nil
-}
-
-// passedOver says of which kinds objects were passed over; nothing when there are none.
-func passedOver(kinds []string) string {
-	if len(kinds) == 0 {
-		return ""
+	if slices.Sort(others); len(others) > 0 {
+		_, err = fmt.Fprintln(errOut, "passed over, since no rule follows from them:", strings.Join(slices.Compact(others), ", "))
 	}
-	return fmt.Sprintf("passed over, since no rule follows from them: %s\n", strings.Join(kinds, ", "))
+	return found, err
 }

@@ -32,19 +32,8 @@ func NewRenderCommand(f *access.Factory, streams genericiooptions.IOStreams) *co
 		Example: "  kubectl get nodes,services,endpointslices,servicecidrs,serviceproxyconfigs -A -o yaml > cluster.yaml\n  kubectl serviceproxy render worker-1 -f cluster.yaml",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			namespace, err := f.Namespace()
+			found, err := inFiles(files, f, streams.ErrOut)
 			if err != nil {
-				return err
-			}
-			options := files.ToOptions()
-			if err := options.RequireFilenameOrKustomize(); err != nil {
-				return err
-			}
-			found, others, err := inFiles(options, namespace)
-			if err != nil {
-				return err
-			}
-			if _, err := fmt.Fprint(streams.ErrOut, passedOver(others)); err != nil {
 				return err
 			}
 			var all objects
