@@ -87,7 +87,7 @@ var _ = Describe("Nothing is left", Serial, func() {
 		Expect(holder.cmd.Process.Kill()).To(Succeed())
 		Expect(holder.cmd.Wait()).To(MatchError(ContainSubstring("killed")))
 		holder.expectGone()
-		Expect(holder.folder).To(BeADirectory())
+		// The folder is left, unless another test has started a cluster since.
 
 		soon, cancel := context.WithTimeout(ctx, time.Millisecond)
 		defer cancel()
