@@ -195,6 +195,10 @@ func (l *launcher) startProcess(spec ProcessSpec, where *namespace, logFile stri
 	return p, nil
 }
 
+// outputGrace is how long what a program wrote may take to arrive after its end: on a busy machine, seconds; if a program
+// that it started holds on to its output, for ever.
+const outputGrace = 30 * time.Second
+
 // run runs a program to its end and returns what it wrote to standard output; the error of a failure ends with what it
 // wrote to standard error.
 func (l *launcher) run(ctx context.Context, spec ProcessSpec, where *namespace, env []string) (string, error) {
@@ -202,7 +206,7 @@ func (l *launcher) run(ctx context.Context, spec ProcessSpec, where *namespace, 
 	cmd := exec.CommandContext(ctx, spec.Path, spec.Args...)
 	cmd.Env = append(append(os.Environ(), env...), spec.Env...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = spec.Stdin, &stdout, &stderr
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = outputGrace
 	err := l.start(cmd, where)
 	if err == nil {
 		err = cmd.Wait()

@@ -160,7 +160,7 @@ func shell(ctx context.Context, dir, command string) (string, error) {
 	if world != nil {
 		cmd.Env = append(cmd.Env, "KUBECONFIG="+world.Kubeconfig())
 	}
-	cmd.WaitDelay = 10 * time.Second
+	cmd.WaitDelay = 30 * time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("%s: %w\n%s", command, err, out)

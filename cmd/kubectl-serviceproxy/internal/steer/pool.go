@@ -133,7 +133,10 @@ func undone(config *v1alpha1.ServiceProxyConfig, changes []Change) string {
 	return keeper.Warning(paths...)
 }
 
-// write sends what has changed, and nothing else; not if the config has changed since it was read.
+// rereads is how often a change is sent again that met a write of the operator.
+const rereads = 5
+
+// write sends what has changed, and nothing else; not if the spec has changed since it was read. The status changes all the time.
 func (o *options) write(ctx context.Context, api client.Client, before, after *v1alpha1.ServiceProxyConfig, changes []Change) error {
 	if len(changes) == 0 || o.dryRun == dryRunClient {
 		return nil
@@ -142,15 +145,25 @@ func (o *options) write(ctx context.Context, api client.Client, before, after *v
 	if o.dryRun == dryRunServer {
 		options = append(options, client.DryRunAll)
 	}
-	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	err := api.Patch(ctx, after, patch, options...)
-	switch {
-	case apierrors.IsConflict(err):
-		return fmt.Errorf("pool %s was changed by somebody else meanwhile, so nothing was done; look at it and try again", before.Name)
-	case err != nil:
-		return fmt.Errorf("changing pool %s: %w", before.Name, err)
+	before, after = before.DeepCopy(), after.DeepCopy()
+	for range rereads {
+		err := api.Patch(ctx, after.DeepCopy(), client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}), options...)
+		if err == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) {
+			return fmt.Errorf("changing pool %s: %w", before.Name, err)
+		}
+		now, err := access.Pool(ctx, api, before.Name)
+		if err != nil {
+			return err
+		}
+		if now.UID != before.UID || now.Generation != before.Generation {
+			break
+		}
+		before.ResourceVersion, after.ResourceVersion = now.ResourceVersion, now.ResourceVersion
 	}
-	return nil
+	return fmt.Errorf("pool %s was changed by somebody else meanwhile, so nothing was done; look at it and try again", before.Name)
 }
 
 // before adds what is going to be done.
