@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -82,6 +83,9 @@ func (r *Retirement) Close() error { return r.servers.kernel.Close() }
 // Step removes what no connection needs any more, or has been needed for as long as that may be. It returns how many
 // connections are left, and when to look again; zero when nothing is left of the mode, and the retirement is over.
 func (r *Retirement) Step(ctx context.Context) (connections int, again time.Duration, err error) {
+	if err := r.servers.forget(ctx); err != nil {
+		return 0, 0, err
+	}
 	connections, again, err = r.servers.drain(ctx, r.timeout)
 	if err != nil || again > 0 {
 		return connections, again, err
@@ -90,6 +94,20 @@ func (r *Retirement) Step(ctx context.Context) (connections int, again time.Dura
 		return 0, 0, err
 	}
 	return 0, 0, r.Close()
+}
+
+// forget has connections forgotten that have ended, of real servers that get none any more. Otherwise the kernel would end
+// newer ones from the same ports, which go by the rules of the other mode, when it forgets them.
+func (s *servers) forget(ctx context.Context) error {
+	left := make(map[netip.AddrPort]bool, len(s.draining))
+	for l := range s.draining {
+		left[l.addr] = true
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	_, err := virtualserver.Forget(ctx, func(addr netip.AddrPort) bool { return left[addr] })
+	return err
 }
 
 // Cleanup removes everything that this package ever made on the node, and nothing else. Connections through it are cut.
