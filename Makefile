@@ -15,6 +15,9 @@ TEST_PARALLEL ?= $(shell echo $$(( ($$(nproc) + 1) / 2 )))
 # More flags of go test. With -race, which .ci/run gives, a C compiler is needed.
 TEST_FLAGS ?=
 test-env := $(if $(findstring -race,$(TEST_FLAGS)),CGO_ENABLED=1)
+# How often a spec may be tried. Where others use the machine too, as .ci/run does, it is worth a second time; which ones
+# needed it is told at the end.
+SPEC_ATTEMPTS ?= 1
 
 GO ?= go
 # The version is stamped by hand, so a checkout without .git, or with one owned by somebody else, builds as well.
@@ -116,7 +119,9 @@ test: deps controlplane build ## Run every test of every module.
 	$(call say,building promtool)
 	@CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -tags=remove_all_sd' $(GO) -C test/tools/promtool tool promtool --version >/dev/null
 	$(call say,running every test)
-	@for module in $(MODULES); do \
+	@flaky=$$(mktemp); trap 'sed "1s/^/==> specs that failed before they passed:\n/" "$$flaky"; rm "$$flaky"' EXIT; \
+	export SPEC_ATTEMPTS=$(SPEC_ATTEMPTS) SPEC_FLAKY=$$flaky; \
+	for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
 		(cd "$$module" && $(test-env) $(GO) test -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
 

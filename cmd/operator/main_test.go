@@ -17,12 +17,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestOperator(t *testing.T) {
-	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(time.Minute)
-	RunSpecs(t, "cmd/operator")
+	specs.Run(t, "cmd/operator")
 }
 
 func TestParse(t *testing.T) {

@@ -21,11 +21,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/controllers/config"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestConfig(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "controllers/config")
+	specs.Run(t, "controllers/config")
 }
 
 // namespace is where the operator lives in config/.

@@ -45,7 +45,8 @@ type Agent struct {
 
 // Capabilities returns what an agent has of the rights of root (capabilities(7)): NET_ADMIN to write rules, sets, routes,
 // virtual servers and the sysctls of the network. NET_RAW because the legacy backend of iptables talks to the kernel
-// through a raw socket (the nft backend does not, and which one a node uses is not known here). SYS_MODULE is not among
+// through a raw socket (the nft backend does not, and which one a node uses is not known here), and to have IPVS forget
+// connections, which takes packets made by hand. SYS_MODULE is not among
 // them: the kernel itself loads the modules of rules, of sets, and ip_vs with its schedulers when they are first asked
 // for, and its modprobe runs outside of the container.
 func Capabilities() []corev1.Capability { return []corev1.Capability{"NET_ADMIN", "NET_RAW"} }

@@ -24,11 +24,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/controllers/config"
 	"github.com/serviceproxy/service-proxy-operator/controllers/install"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestInstall(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "controllers/install")
+	specs.Run(t, "controllers/install")
 }
 
 const (

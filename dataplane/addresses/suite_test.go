@@ -9,12 +9,13 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestAddresses(t *testing.T) {
-	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(time.Minute)
-	RunSpecs(t, "dataplane/addresses")
+	specs.Run(t, "dataplane/addresses")
 }
 
 // enterNamespace puts the rest of a spec into a network namespace of its own, with the loopback interface up. The thread

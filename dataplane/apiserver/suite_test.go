@@ -14,11 +14,11 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestAPIServer(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "dataplane/apiserver")
+	specs.Run(t, "dataplane/apiserver")
 }
 
 var world *cluster.Cluster

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestConntrack(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "dataplane/conntrack")
+	specs.Run(t, "dataplane/conntrack")
 }
 
 // enterNamespace puts the rest of a spec into a network namespace of its own, with the loopback interface up and more

@@ -12,11 +12,11 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/drift"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestDrift(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "dataplane/drift")
+	specs.Run(t, "dataplane/drift")
 }
 
 // watch puts the rest of a spec into a network namespace of its own, on a thread that ends with it, and listens there.

@@ -9,11 +9,12 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/vishvananda/netns"
+
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestForeignProxy(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "dataplane/foreignproxy")
+	specs.Run(t, "dataplane/foreignproxy")
 }
 
 // enterNamespace puts the rest of a spec into a network namespace of its own. The thread stays locked, so that it ends

@@ -16,11 +16,12 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestHealth(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "dataplane/health")
+	specs.Run(t, "dataplane/health")
 }
 
 // enterNamespace puts the rest of a spec into a network namespace of its own, with the loopback interface up and more

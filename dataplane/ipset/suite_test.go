@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestSets(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "ipset")
+	specs.Run(t, "ipset")
 }
 
 // open opens the sets of a network namespace of its own, in which the spec stays. The thread remains locked, so that it

@@ -17,11 +17,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestIPTables(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "iptables")
+	specs.Run(t, "iptables")
 }
 
 // onBothBackends makes a spec for each backend. It runs in a network namespace of its own, on a thread that stays in

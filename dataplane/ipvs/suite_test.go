@@ -25,13 +25,13 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 	"github.com/serviceproxy/service-proxy-operator/test/kernel"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestMain(m *testing.M) { os.Exit(kernel.Main(m)) }
 
 func TestIPVS(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "ipvs")
+	specs.Run(t, "ipvs")
 }
 
 // node is a network namespace with addresses, in which engines work.

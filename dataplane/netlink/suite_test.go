@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/netlink"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestNetlink(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "dataplane/netlink")
+	specs.Run(t, "dataplane/netlink")
 }
 
 // open opens a socket in a network namespace of its own, in which the spec stays. The thread remains locked, so that it

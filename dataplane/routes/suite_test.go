@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/routes"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestRoutes(t *testing.T) {
-	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(time.Minute)
-	RunSpecs(t, "dataplane/routes")
+	specs.Run(t, "dataplane/routes")
 }
 
 // plan is the addresses of the specs in one family.

@@ -25,11 +25,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/laststate"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestBoot(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/boot")
+	specs.Run(t, "test/boot")
 }
 
 var (

@@ -9,11 +9,11 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestBundle(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/bundle")
+	specs.Run(t, "test/bundle")
 }
 
 var server *cluster.Cluster

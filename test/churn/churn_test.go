@@ -21,6 +21,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/test/churn"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // What the test is about.
@@ -48,10 +49,9 @@ const (
 )
 
 func TestChurn(t *testing.T) {
-	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(2 * time.Minute)
 	SetDefaultEventuallyPollingInterval(200 * time.Millisecond)
-	RunSpecs(t, "churn")
+	specs.Run(t, "churn")
 }
 
 // world is a cluster with the product on it: node "nft" and node "legacy" use the backends that they are named after.

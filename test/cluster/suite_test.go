@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // startTimeout is far beyond what a start takes on a busy machine.
@@ -39,10 +39,9 @@ func TestMain(m *testing.M) {
 }
 
 func TestCluster(t *testing.T) {
-	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(2 * time.Minute)
 	SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
-	RunSpecs(t, "A cluster of network namespaces")
+	specs.Run(t, "A cluster of network namespaces")
 }
 
 // hold runs a cluster, says where its files are when it is ready, and waits to be ended.

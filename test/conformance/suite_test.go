@@ -27,6 +27,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 	"github.com/serviceproxy/service-proxy-operator/test/kernel"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // TestMain tries every mode: those of iptables on the kernel of this machine, and IPVS there too if it has it, and
@@ -44,8 +45,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestKernel(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "conformance")
+	specs.Run(t, "conformance")
 }
 
 // engine makes the kernel of the namespace that it is called in carry out a forwarding table.

@@ -15,13 +15,13 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 const root = "../.."
 
 func TestDashboard(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/dashboard")
+	specs.Run(t, "test/dashboard")
 }
 
 // node is the one node there is.

@@ -22,6 +22,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/demo/scene"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 const root = "../.."
@@ -30,8 +31,7 @@ const root = "../.."
 const home = "https://github.com/serviceproxy/service-proxy-operator"
 
 func TestDocs(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/docs")
+	specs.Run(t, "test/docs")
 }
 
 var (

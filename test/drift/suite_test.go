@@ -20,11 +20,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestDrift(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/drift")
+	specs.Run(t, "test/drift")
 }
 
 // The nodes are named after the backends of iptables that they use.

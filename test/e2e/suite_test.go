@@ -18,14 +18,14 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // root is the folder of the repository.
 const root = "../.."
 
 func TestE2E(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/e2e")
+	specs.Run(t, "test/e2e")
 }
 
 // The two nodes that all specs share are named after the backend of iptables that they use.

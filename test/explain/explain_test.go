@@ -20,11 +20,11 @@ import (
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestExplain(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/explain")
+	specs.Run(t, "test/explain")
 }
 
 // root is the folder of the repository.

@@ -9,11 +9,11 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestGitOps(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/gitops")
+	specs.Run(t, "test/gitops")
 }
 
 // root is the folder of the repository.

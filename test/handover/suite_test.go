@@ -18,14 +18,14 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // root is the folder of the repository.
 const root = "../.."
 
 func TestHandover(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/handover")
+	specs.Run(t, "test/handover")
 }
 
 var (

@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
 	"github.com/serviceproxy/service-proxy-operator/test/kernel"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // roleVariable tells a copy of this test binary what to be instead of the suite.
@@ -68,10 +68,9 @@ const forever = "echo running; exec sleep 600"
 const runTimeout = time.Minute
 
 func TestKernel(t *testing.T) {
-	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(runTimeout)
 	SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
-	RunSpecs(t, "A kernel with IPVS")
+	specs.Run(t, "A kernel with IPVS")
 }
 
 // TestInside is what a package that needs IPVS holds; what it does is for the specs of Main to say.

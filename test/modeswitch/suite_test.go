@@ -24,6 +24,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // root is the folder of the repository.
@@ -36,8 +37,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestModeSwitch(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/modeswitch")
+	specs.Run(t, "test/modeswitch")
 }
 
 var (

@@ -29,12 +29,12 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/test/churn"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 	"github.com/serviceproxy/service-proxy-operator/test/traffic"
 )
 
 func TestOutage(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/outage")
+	specs.Run(t, "test/outage")
 }
 
 // The agent of node "doors" reaches the API server through one of two doors, the one of node "straight" directly.

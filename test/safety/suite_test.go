@@ -17,11 +17,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/api/v1alpha1"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestSafety(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/safety")
+	specs.Run(t, "test/safety")
 }
 
 var (

@@ -17,15 +17,15 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
 	"github.com/serviceproxy/service-proxy-operator/test/kernel"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 // TestMain has everything here run on a kernel with IPVS.
 func TestMain(m *testing.M) { os.Exit(kernel.Main(m)) }
 
 func TestVirtualServer(t *testing.T) {
-	RegisterFailHandler(Fail)
 	SetDefaultEventuallyTimeout(time.Minute)
-	RunSpecs(t, "dataplane/ipvs/virtualserver")
+	specs.Run(t, "dataplane/ipvs/virtualserver")
 }
 
 // enterNamespace puts the rest of a spec into a network namespace of its own, with the loopback interface up and more

@@ -9,11 +9,12 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/vishvananda/netns"
+
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestNFT(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "nft")
+	specs.Run(t, "nft")
 }
 
 // inNamespace makes a spec that runs in a network namespace of its own, on a thread that stays in it, so that every program

@@ -8,12 +8,13 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestProxies(t *testing.T) {
-	RegisterFailHandler(Fail)
 	ctrllog.SetLogger(GinkgoLogr)
-	RunSpecs(t, "test/bench/proxies")
+	specs.Run(t, "test/bench/proxies")
 }
 
 var _ = Describe("A small run", func() {

@@ -14,11 +14,11 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/test/chaos"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestChaos(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/chaos/iptables")
+	specs.Run(t, "test/chaos/iptables")
 }
 
 var _ = Describe("Nodes in mode iptables", func() {

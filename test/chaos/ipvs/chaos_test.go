@@ -16,6 +16,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/test/chaos"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestMain(m *testing.M) {
@@ -25,8 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestChaos(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/chaos/ipvs")
+	specs.Run(t, "test/chaos/ipvs")
 }
 
 var _ = Describe("Nodes in mode IPVS", func() {

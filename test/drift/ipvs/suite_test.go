@@ -24,6 +24,7 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 	"github.com/serviceproxy/service-proxy-operator/test/install"
+	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
 func TestMain(m *testing.M) {
@@ -33,8 +34,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestDrift(t *testing.T) {
-	RegisterFailHandler(Fail)
-	RunSpecs(t, "test/drift/ipvs")
+	specs.Run(t, "test/drift/ipvs")
 }
 
 var (
