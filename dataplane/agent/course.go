@@ -183,7 +183,13 @@ func (l *loop) clearOther(ctx context.Context) error {
 		}
 		return nil
 	}
-	retirement, err := ipvs.Retire(ctx, l.tools, l.clock, l.trial.plan.DrainTimeout)
+	var retirement *ipvs.Retirement
+	var err error
+	if timeout := l.trial.plan.DrainTimeout; l.crossing {
+		retirement, err = ipvs.Retire(ctx, l.tools, l.clock, timeout)
+	} else { // otherwise all rules would be listed once more
+		retirement, err = ipvs.RetireServers(ctx, l.clock, timeout)
+	}
 	if err != nil {
 		return fmt.Errorf("removing what was left of mode %s: %w", v1alpha1.ModeIPVS, err)
 	}

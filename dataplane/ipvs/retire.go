@@ -30,10 +30,11 @@ func Retire(ctx context.Context, t *xtables.Tools, clk clock.Clock, timeout time
 			return nil, err
 		}
 	}
-	return retire(ctx, clk, timeout)
+	return RetireServers(ctx, clk, timeout)
 }
 
-func retire(ctx context.Context, clk clock.Clock, timeout time.Duration) (*Retirement, error) {
+// RetireServers is Retire where it is known that there are no rules.
+func RetireServers(ctx context.Context, clk clock.Clock, timeout time.Duration) (*Retirement, error) {
 	if err := destroySets(); err != nil {
 		return nil, err
 	}
@@ -113,7 +114,7 @@ func (s *servers) forget(ctx context.Context) error {
 // Cleanup removes everything that this package ever made on the node, and nothing else. Connections through it are cut.
 func Cleanup(ctx context.Context) error {
 	err := xtables.Cleanup(ctx, prefix, tables()...)
-	r, retireErr := retire(ctx, clock.RealClock{}, 0)
+	r, retireErr := RetireServers(ctx, clock.RealClock{}, 0)
 	err = errors.Join(err, retireErr)
 	if r != nil {
 		_, _, stepErr := r.Step(ctx)

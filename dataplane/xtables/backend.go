@@ -48,6 +48,7 @@ type Programs struct {
 	// could not write.
 	Direct bool
 
+	backend Backend
 	// trial is the name of the chain and of the set in which it is tried what the kernel takes.
 	trial string
 	// writer is what writes directly. Its sockets go with the process: there is nothing to write after it.
@@ -83,7 +84,7 @@ func Probe(ctx context.Context) (*Tools, error) {
 
 // open finds the programs of one family and sees whether they may do what they have to.
 func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
-	t := &Programs{Family: f, trial: newTrial(f.IPv6)}
+	t := &Programs{Family: f, backend: backend, trial: newTrial(f.IPv6)}
 	program, protocol := "iptables", goiptables.ProtocolIPv4
 	if f.IPv6 {
 		program, protocol = "ip6tables", goiptables.ProtocolIPv6

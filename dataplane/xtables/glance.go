@@ -2,7 +2,6 @@ package xtables
 
 import (
 	"fmt"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +22,7 @@ type Glance struct {
 // NewGlance glances at some tables. What they hold at first is taken for right.
 func (t *Programs) NewGlance(tables ...string) *Glance {
 	g := &Glance{programs: t, seen: map[string]tableInfo{}}
-	if strings.HasSuffix(t.restore, "-"+string(Legacy)+"-restore") {
+	if t.backend == Legacy {
 		g.tables = tables
 	}
 	return g

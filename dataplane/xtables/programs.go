@@ -196,6 +196,13 @@ func Cleanup(ctx context.Context, prefix string, tables ...string) error {
 // Remove removes every jump to a chain whose name begins with a prefix, and every such chain, from tables in their
 // order. Afterwards nothing that they referred to, such as a set, is in use by them any more.
 func (t *Programs) Remove(ctx context.Context, prefix string, tables ...string) error {
+	if t.backend == NFT { // which knows without listing rules whether there is anything
+		if held, err := t.holds(ctx, prefix); err != nil {
+			return err
+		} else if !held {
+			return t.Settle()
+		}
+	}
 	dumps, err := t.Read(ctx)
 	if err != nil {
 		return err

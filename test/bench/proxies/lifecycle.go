@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"context"
 	"fmt"
 	"os"
@@ -113,7 +114,7 @@ func pass(ctx context.Context, d time.Duration) error {
 
 // idle watches the proxy with nothing to do.
 func (s *seat) idle(ctx context.Context) error {
-	if err := s.settle(ctx); err != nil {
+	if err := errors.Join(pass(ctx, s.world.options.Rest), s.settle(ctx)); err != nil {
 		return err
 	}
 	used, err := s.meter.used()

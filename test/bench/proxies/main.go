@@ -34,8 +34,9 @@ type Options struct {
 	Churn   time.Duration
 	// Mass is in what time all endpoints of the large Service are replaced.
 	Mass time.Duration
-	// Idle is how long proxies are watched doing nothing.
-	Idle time.Duration
+	// Idle is how long proxies are watched doing nothing, and Rest for how long they have had nothing to do before: what
+	// the agent knows is on disk half a minute after the last change.
+	Idle, Rest time.Duration
 	// Rounds is how many connections are opened to each target.
 	Rounds int
 	// NodePorts and Endpoints are the numbers of node ports, and of endpoints of the one large Service.
@@ -48,7 +49,7 @@ type Options struct {
 
 // parse reads options from flags. A full run takes hours: kube-proxy alone needs many minutes for 20,000 Services.
 func parse(args []string) (Options, error) {
-	o := Options{Sizes: []int{1_000, 5_000}, Changes: 15, Churn: 8 * time.Second, Mass: 10 * time.Second, Idle: 20 * time.Second, Rounds: 1_500,
+	o := Options{Sizes: []int{1_000, 5_000}, Changes: 15, Churn: 8 * time.Second, Mass: 10 * time.Second, Idle: 20 * time.Second, Rest: 35 * time.Second, Rounds: 1_500,
 		NodePorts: 2_000, Endpoints: 1_000, Flows: 100_000}
 	flags := flag.NewFlagSet("proxies", flag.ContinueOnError)
 	flags.StringVar(&o.Root, "root", ".", "the folder of the repository")
