@@ -19,7 +19,13 @@ import (
 type Retirement struct {
 	servers *servers
 	timeout time.Duration
+	// forgetAt is when IPVS may be had forget connections again.
+	forgetAt time.Time
 }
+
+// forgetRest is how many times as long as it takes to have IPVS forget connections there is a rest after it: the kernel
+// lists very many of them slowly.
+const forgetRest = 20
 
 // Retire takes the mode out of the way of another that carries out the forwarding table by now, or removes what an earlier
 // agent left of it. It removes rules and sets, which only new connections need. Connections may stay for as long as timeout.
@@ -84,8 +90,11 @@ func (r *Retirement) Close() error { return r.servers.kernel.Close() }
 // Step removes what no connection needs any more, or has been needed for as long as that may be. It returns how many
 // connections are left, and when to look again; zero when nothing is left of the mode, and the retirement is over.
 func (r *Retirement) Step(ctx context.Context) (connections int, again time.Duration, err error) {
-	if err := r.servers.forget(ctx); err != nil {
-		return 0, 0, err
+	if begin := r.servers.clock.Now(); !begin.Before(r.forgetAt) {
+		if err := r.servers.forget(ctx); err != nil {
+			return 0, 0, err
+		}
+		r.forgetAt = begin.Add((1 + forgetRest) * r.servers.clock.Since(begin))
 	}
 	connections, again, err = r.servers.drain(ctx, r.timeout)
 	if err != nil || again > 0 {
