@@ -113,14 +113,16 @@ deps: ## Install the programs that agents and tests call, if they are missing (D
 controlplane: ## Build etcd, kube-apiserver, kube-controller-manager and kubectl for test clusters, once.
 	@$(GO) run ./test/cluster/build
 
+# The same file each time: a test that has seen another environment is run again.
+flaky := $(CACHE)/flaky
 .PHONY: test
 test: deps controlplane build ## Run every test of every module.
 	@$(GO) run ./test/cluster/build --kube-proxy
 	$(call say,building promtool)
 	@CGO_ENABLED=0 GOFLAGS='$(GOFLAGS) -tags=remove_all_sd' $(GO) -C test/tools/promtool tool promtool --version >/dev/null
 	$(call say,running every test)
-	@flaky=$$(mktemp); trap 'sed "1s/^/==> specs that failed before they passed:\n/" "$$flaky"; rm "$$flaky"' EXIT; \
-	export SPEC_ATTEMPTS=$(SPEC_ATTEMPTS) SPEC_FLAKY=$$flaky; \
+	@mkdir -p $(CACHE); : >"$(flaky)"; trap 'sed "1s/^/==> specs that failed before they passed:\n/" "$(flaky)"' EXIT; \
+	export SPEC_ATTEMPTS=$(SPEC_ATTEMPTS) SPEC_FLAKY="$(flaky)"; \
 	for module in $(MODULES); do \
 		printf '==> go test in %s\n' "$$module"; \
 		(cd "$$module" && $(test-env) $(GO) test -p $(TEST_PARALLEL) -timeout $(TEST_TIMEOUT) $(TEST_FLAGS) ./...); done
