@@ -32,7 +32,8 @@ type connection struct{ client, to, real netip.AddrPort }
 // translates without IPVS. That one would be lost. So IPVS is made to see that the port is used anew, whereupon it
 // forgets the old connection at once and leaves conntrack alone (ip_vs_in in net/netfilter/ipvs/ip_vs_core.c). What it is
 // shown is a SYN that is a RST too: conntrack takes no such packet for part of a connection (tcp_valid_flags in
-// net/netfilter/nf_conntrack_proto_tcp.c), no rule of table nat sees it, and no TCP answers it.
+// net/netfilter/nf_conntrack_proto_tcp.c), no rule of table nat sees it, and no TCP answers it. IPVS tells the client by ICMP
+// that there is no real server, a few times a second at most, and TCP passes over an error about what it has not sent.
 func Forget(ctx context.Context, ended func(realServer netip.AddrPort) bool) (int, error) {
 	old, err := endedConnections(ended)
 	if err != nil || len(old) == 0 {
