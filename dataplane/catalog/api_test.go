@@ -26,8 +26,8 @@ import (
 	"github.com/serviceproxy/service-proxy-operator/dataplane/catalog"
 )
 
-// api is as much of an API server as a reflector needs: it streams the objects that it has, then a bookmark, then every
-// change. It does not select; objects that a real server would hold back are not put in.
+// api is as much of an API server as a reflector needs: it lists Services, streams the objects that it has of other resources,
+// then a bookmark, and then every change. It does not select; objects that a real server would hold back are not put in.
 type api struct {
 	*httptest.Server
 	t *testing.T
@@ -36,8 +36,15 @@ type api struct {
 	version  int
 	objects  map[string]map[string]object // by resource and namespace/name
 	watchers map[string][]chan watch.Event
+	history  map[string][]happened
 	queries  map[string]string
 	absent   map[string]bool
+}
+
+// happened is an event that watches from an earlier version on are told.
+type happened struct {
+	version int
+	watch.Event
 }
 
 type object interface {
@@ -48,7 +55,7 @@ type object interface {
 func newAPI(t *testing.T) *api {
 	a := &api{
 		t: t, version: 1, objects: map[string]map[string]object{}, watchers: map[string][]chan watch.Event{},
-		queries: map[string]string{}, absent: map[string]bool{},
+		history: map[string][]happened{}, queries: map[string]string{}, absent: map[string]bool{},
 	}
 	a.Server = httptest.NewServer(http.HandlerFunc(a.serve))
 	t.Cleanup(func() { a.cut(); a.CloseClientConnections(); a.Close() })
@@ -86,7 +93,7 @@ func (a *api) put(objects ...object) {
 			kind = watch.Modified
 		}
 		a.objects[resource][key] = o
-		a.send(resource, watch.Event{Type: kind, Object: o})
+		a.happen(resource, watch.Event{Type: kind, Object: o})
 	}
 }
 
@@ -98,8 +105,14 @@ func (a *api) remove(o object, silently bool) {
 	delete(a.objects[resourceOf(o)], o.GetNamespace()+"/"+o.GetName())
 	o.SetResourceVersion(strconv.Itoa(a.version))
 	if !silently {
-		a.send(resourceOf(o), watch.Event{Type: watch.Deleted, Object: o})
+		a.happen(resourceOf(o), watch.Event{Type: watch.Deleted, Object: o})
 	}
+}
+
+// happen is called with the lock held.
+func (a *api) happen(resource string, e watch.Event) {
+	a.history[resource] = append(a.history[resource], happened{a.version, e})
+	a.send(resource, e)
 }
 
 // send is called with the lock held.
@@ -146,7 +159,7 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if events == nil {
-		http.Error(w, "this server only streams", http.StatusBadRequest)
+		a.list(w, resource)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -171,6 +184,26 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// list answers with all objects of a resource.
+func (a *api) list(w http.ResponseWriter, resource string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if resource != "services" {
+		http.Error(w, "this server lists nothing but Services", http.StatusBadRequest)
+		return
+	}
+	list := &corev1.ServiceList{ListMeta: metav1.ListMeta{ResourceVersion: strconv.Itoa(a.version)}}
+	for _, o := range a.objects[resource] {
+		list.Items = append(list.Items, *o.(*corev1.Service))
+	}
+	raw, err := runtime.Encode(scheme.Codecs.LegacyCodec(corev1.SchemeGroupVersion), list)
+	if err != nil {
+		a.t.Errorf("encoding a list: %v", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(raw) // the client may be gone
+}
+
 // subscribe returns the events that a request asks for; nil if it asks for none.
 func (a *api) subscribe(resource string, r *http.Request) (events chan watch.Event, absent bool) {
 	a.mu.Lock()
@@ -192,6 +225,12 @@ func (a *api) subscribe(resource string, r *http.Request) (events chan watch.Eve
 		bookmark.SetResourceVersion(strconv.Itoa(a.version))
 		bookmark.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 		events <- watch.Event{Type: watch.Bookmark, Object: bookmark}
+	} else if from, err := strconv.Atoi(q.Get("resourceVersion")); err == nil {
+		for _, h := range a.history[resource] {
+			if h.version > from {
+				events <- h.Event
+			}
+		}
 	}
 	a.watchers[resource] = append(a.watchers[resource], events)
 	return events, false

@@ -68,16 +68,19 @@ func (c *Catalog) Run(ctx context.Context, config *rest.Config) error {
 		reduce: func(obj any) reduced[Node] { return decodeNode(obj.(*corev1.Node)) },
 	}
 	var wg sync.WaitGroup
-	reflect := func(kind string, api cache.Getter, expected runtime.Object, store cache.ReflectorStore, selector func(*metav1.ListOptions)) {
-		lw := cache.NewFilteredListWatchFromClient(api, kind, metav1.NamespaceAll, selector)
-		reflector := cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(c.tolerateAbsence(kind, lw), api),
-			expected, store, cache.ReflectorOptions{Name: "catalog/" + kind, Backoff: apiserver.Backoff()})
+	follow := func(kind string, from cache.ListerWatcher, expected runtime.Object, store cache.ReflectorStore) {
+		reflector := cache.NewReflectorWithOptions(from, expected, store,
+			cache.ReflectorOptions{Name: "catalog/" + kind, Backoff: apiserver.Backoff()})
 		wg.Go(func() { reflector.RunWithContext(ctx) })
 	}
+	reflect := func(kind string, api cache.Getter, expected runtime.Object, store cache.ReflectorStore, selector func(*metav1.ListOptions)) {
+		lw := cache.NewFilteredListWatchFromClient(api, kind, metav1.NamespaceAll, selector)
+		follow(kind, cache.ToListWatcherWithWatchListSemantics(c.tolerateAbsence(kind, lw), api), expected, store)
+	}
 	// Headless Services have no address to be reached at, so they need not even be sent.
-	reflect(kindServices, core, &corev1.Service{}, services, func(o *metav1.ListOptions) {
+	follow(kindServices, listed{cache.NewFilteredListWatchFromClient(core, kindServices, metav1.NamespaceAll, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
-	})
+	})}, &corev1.Service{}, services)
 	reflect(kindSlices, discovery, &discoveryv1.EndpointSlice{}, endpointSlices, func(o *metav1.ListOptions) {
 		o.LabelSelector = labels.NewSelector().Add(*noHeadless).String()
 	})
@@ -87,6 +90,24 @@ func (c *Catalog) Run(ctx context.Context, config *rest.Config) error {
 	})
 	wg.Wait()
 	return nil
+}
+
+// listed begins with a list instead of a watch that sends what there is first. Such a watch of Services is slow: the API server
+// has each of them go through a goroutine of its own (Decorator in pkg/registry/core/service/storage), after which it takes
+// each for the only one, and compresses and sends it alone. 20,000 Services took 1.8 s and 9.1 MB; in a list 0.2 s and 1 MB.
+type listed struct{ *cache.ListWatch }
+
+// IsWatchListSemanticsUnSupported has a reflector list.
+func (listed) IsWatchListSemanticsUnSupported() bool { return true }
+
+// ListWithContext asks for everything as it is now, at once. An API server answers that from memory (KEP-2340), while one part after the
+// other it may read from etcd, and what the reflector would ask for first may be older than what the agent knew before it was
+// started again.
+func (l listed) ListWithContext(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+	if o.ResourceVersion == "0" {
+		o.ResourceVersion, o.Limit = "", 0
+	}
+	return l.ListWatch.ListWithContext(ctx, o)
 }
 
 // tolerateAbsence counts a resource that the API server does not have as listed, and empty: ServiceCIDR is there since

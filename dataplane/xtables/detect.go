@@ -76,12 +76,31 @@ func (u *use) hinted(ctx context.Context) bool {
 		if !slices.Contains(tables, "mangle") {
 			continue
 		}
-		save := u.save(ctx, program, "-t", "mangle")
-		if strings.Contains(save, ":KUBE-IPTABLES-HINT ") || strings.Contains(save, ":KUBE-KUBELET-CANARY ") {
-			return true
+		for _, chain := range u.mangle(ctx, program) {
+			if chain == "KUBE-IPTABLES-HINT" || chain == "KUBE-KUBELET-CANARY" {
+				return true
+			}
 		}
 	}
 	return false
+}
+
+// mangle are the names of the chains of table mangle. nf_tables is asked for them by netlink: iptables-nft-save reads what all
+// tables hold, whichever it is to print.
+func (u *use) mangle(ctx context.Context, program string) []string {
+	if u.backend == NFT {
+		family := Family{IPv6: program == "ip6tables"}
+		chains, _ := family.nftChains(func(table string) bool { return table == "mangle" }) // what cannot be listed is not in use
+		return chains
+	}
+	var chains []string
+	for line := range strings.Lines(u.save(ctx, program, "-t", "mangle")) {
+		if chain, is := strings.CutPrefix(line, ":"); is {
+			chain, _, _ = strings.Cut(chain, " ")
+			chains = append(chains, chain)
+		}
+	}
+	return chains
 }
 
 // rules is how many rules there are in both families.

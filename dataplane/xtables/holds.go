@@ -28,18 +28,23 @@ func (t *Programs) holds(ctx context.Context, prefix string) (bool, error) {
 // chains are the names of the chains of every table. nf_tables lists them without their rules, which is most of what there is
 // to list, and without a program; legacy tables have to be read as a whole.
 func (t *Programs) chains(ctx context.Context) ([]string, error) {
-	var names []string
-	if t.backend != NFT {
-		dumps, err := t.Read(ctx)
-		for _, dump := range dumps {
-			for chain := range dump {
-				names = append(names, chain)
-			}
-		}
-		return names, err
+	if t.backend == NFT {
+		return t.nftChains(func(string) bool { return true })
 	}
+	var names []string
+	dumps, err := t.Read(ctx)
+	for _, dump := range dumps {
+		for chain := range dump {
+			names = append(names, chain)
+		}
+	}
+	return names, err
+}
+
+// nftChains are the names of the chains of some tables of nf_tables.
+func (f Family) nftChains(of func(table string) bool) ([]string, error) {
 	family := nftables.TableFamilyIPv4
-	if t.IPv6 {
+	if f.IPv6 {
 		family = nftables.TableFamilyIPv6
 	}
 	conn, err := nftables.New()
@@ -50,8 +55,11 @@ func (t *Programs) chains(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listing chains of nf_tables: %w", err)
 	}
+	var names []string
 	for _, c := range chains {
-		names = append(names, c.Name)
+		if of(c.Table.Name) {
+			names = append(names, c.Name)
+		}
 	}
 	return names, nil
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"time"
 
@@ -34,33 +37,34 @@ type target struct {
 	samples []float64
 }
 
-// connector opens connections in the namespace of one client, on a thread of its own.
-type connector struct {
-	asked chan netip.AddrPort
-	took  chan answer
-	ended chan error
-}
-
-type answer struct {
-	took time.Duration
-	err  error
-}
-
-func (s *seat) connector() *connector {
-	c := &connector{make(chan netip.AddrPort), make(chan answer), make(chan error, 1)}
+// sockets makes sockets of the client until the context ends. A socket stays in the network namespace that it was made in.
+func (s *seat) sockets(ctx context.Context) (<-chan int, func() error) {
+	made, ended := make(chan int, 4), make(chan error, 1)
+	ctx, stop := context.WithCancel(ctx)
 	go func() {
-		c.ended <- s.client.Do(func() error {
-			for to := range c.asked {
-				fd, took, err := connect(to, 5*time.Second)
-				if err == nil {
-					_ = unix.Close(fd) // resets the connection
+		defer close(made)
+		ended <- s.client.Do(func() error {
+			for {
+				fd, err := open(5 * time.Second)
+				if err != nil {
+					return err
 				}
-				c.took <- answer{took, err}
+				select {
+				case made <- fd:
+				case <-ctx.Done():
+					return unix.Close(fd)
+				}
 			}
-			return nil
 		})
 	}()
-	return c
+	return made, func() error {
+		stop()
+		var errs []error
+		for fd := range made {
+			errs = append(errs, unix.Close(fd))
+		}
+		return errors.Join(append(errs, <-ended)...)
+	}
 }
 
 // packets opens connections through what all contestants left, in turn, so that whatever else the machine does hits all of
@@ -162,33 +166,63 @@ func disturbed(err error) bool {
 		func(harmless error) bool { return errors.Is(err, harmless) })
 }
 
+// takeTurns connects to all targets in turn, in another order each time. One thread on one CPU does it, for all clients: the
+// kernel takes packets between them on from there, and which CPU woke which other would weigh more than the rules.
 func takeTurns(ctx context.Context, targets []*target, rounds int) (err error) {
-	connectors := map[*seat]*connector{}
+	sockets := map[*seat]<-chan int{}
 	for _, t := range targets {
-		if connectors[t.seat] == nil {
-			c := t.seat.connector()
-			connectors[t.seat] = c
-			defer func() { close(c.asked); err = errors.Join(err, <-c.ended) }()
+		if sockets[t.seat] == nil {
+			made, stop := t.seat.sockets(ctx)
+			sockets[t.seat] = made
+			defer func() { err = errors.Join(err, stop()) }()
 		}
 	}
-	order := slices.Clone(targets)
-	for round := range rounds {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		for _, t := range order {
-			c := connectors[t.seat]
-			c.asked <- t.next()
-			a := <-c.took
-			switch {
-			case disturbed(a.err):
-			case a.err != nil:
-				return fmt.Errorf("%s: %s: %w", t.seat.name, t.metric, a.err)
-			case round > 0: // the first makes neighbours known
-				t.samples = append(t.samples, float64(a.took.Nanoseconds())/1e3)
+	return onOneCPU(func() error {
+		order := slices.Clone(targets)
+		for round := range rounds {
+			rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+			for _, t := range order {
+				fd, ok := <-sockets[t.seat]
+				if !ok {
+					return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: there are no more sockets", t.seat.name))
+				}
+				took, err := connect(fd, t.next())
+				_ = unix.Close(fd) // resets the connection
+				switch {
+				case disturbed(err):
+				case err != nil:
+					return fmt.Errorf("%s: %s: %w", t.seat.name, t.metric, err)
+				case round > 0: // the first makes neighbours known
+					t.samples = append(t.samples, float64(took.Nanoseconds())/1e3)
+				}
 			}
 		}
-	}
-	return nil
+		return nil
+	})
+}
+
+// onOneCPU runs f on a thread of its own that stays on the last of the CPUs it may use.
+func onOneCPU(f func() error) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends
+		result <- func() error {
+			var allowed unix.CPUSet
+			if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+				return fmt.Errorf("asking for the CPUs: %w", err)
+			}
+			var last unix.CPUSet
+			for cpu := range len(allowed) * bits.UintSize {
+				if allowed.IsSet(cpu) {
+					last.Zero()
+					last.Set(cpu)
+				}
+			}
+			if err := unix.SchedSetaffinity(0, &last); err != nil {
+				return fmt.Errorf("staying on a CPU: %w", err)
+			}
+			return f()
+		}()
+	}()
+	return <-result
 }
