@@ -292,8 +292,7 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 		if err != nil {
 			return settings.Plan{}, &refusal{v1alpha1.ReasonBackendUnavailable, err.Error()}
 		}
-		l.tools = tools
-		l.state.backend = v1alpha1.IPTablesBackend(tools.Backend)
+		l.useTools(tools)
 	}
 	next, err := settings.Resolve(&a.Settings, world, l.machine)
 	if err != nil {
@@ -308,6 +307,23 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 		l.state.noteSupport(next.Mode, l.checked.refused)
 	}
 	return next, l.checked.refused
+}
+
+// probeAhead finds out what this node can do while the API server sends what there is. Should that fail it is tried again, and
+// told, when it is needed.
+func (l *loop) probeAhead(ctx context.Context) {
+	if l.tools != nil || l.probed {
+		return
+	}
+	l.probed = true
+	if tools, err := xtables.Probe(ctx); err == nil {
+		l.useTools(tools)
+	}
+}
+
+func (l *loop) useTools(tools *xtables.Tools) {
+	l.tools = tools
+	l.state.backend = v1alpha1.IPTablesBackend(tools.Backend)
 }
 
 // prepare sets the parameters without which what is written next would not work.

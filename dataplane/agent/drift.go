@@ -21,8 +21,6 @@ import (
 )
 
 const (
-	// ownPrefix starts the names of all chains of ours, in every mode, and of no others.
-	ownPrefix = "SPROXY"
 	// gather is how long a notice waits for others: who empties a table seldom does only that.
 	gather = 100 * time.Millisecond
 	// shortestRest is the shortest time between two comparisons, and restFactor keeps the share of time that they take below
@@ -58,7 +56,7 @@ type guard struct {
 
 // newGuard listens until the context ends.
 func newGuard(ctx context.Context) *guard {
-	heard, err := drift.Watch(ctx, ownPrefix)
+	heard, err := drift.Watch(ctx, xtables.OwnPrefix)
 	if err != nil {
 		klog.FromContext(ctx).Info("The kernel gives no notice of changes by others; they are found when everything is compared", "reason", err.Error())
 		return &guard{}

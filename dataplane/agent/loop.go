@@ -44,6 +44,8 @@ type loop struct {
 	flows  *conntrack.Cleaner
 	checks *healthChecks
 	tools  *xtables.Tools
+	// probed says that tools were looked for before they were needed.
+	probed bool
 	// course is what the kernel carries out, and trial what it is being taken to. Either may be nil.
 	course, trial *course
 	// crossing says that rules of both modes are in the kernel.
@@ -172,6 +174,7 @@ func (l *loop) step(ctx context.Context) outcome {
 		l.setDuty(ctx, l.offDuty != nil && !l.cleared)
 	case !complete:
 		l.setDuty(ctx, true)
+		l.probeAhead(ctx)
 		done = outcome{next: l.lookBack(ctx)}
 		l.stepped(ctx)
 	default:
@@ -342,9 +345,12 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 }
 
 // letGo returns memory to the system that was needed to look at everything: several times what stays, and not needed again
-// before minutes have passed.
+// before minutes have passed. From then on half of what is in use may come on top of it before garbage is collected, instead of
+// as much again: single changes leave little.
 func letGo(full bool, batch *catalog.Batch) {
+	const percent = 50
 	if full || batch.WorldChanged {
+		debug.SetGCPercent(percent)
 		debug.FreeOSMemory()
 	}
 }

@@ -73,12 +73,14 @@ func (c *Catalog) Run(ctx context.Context, config *rest.Config) error {
 			cache.ReflectorOptions{Name: "catalog/" + kind, Backoff: apiserver.Backoff()})
 		wg.Go(func() { reflector.RunWithContext(ctx) })
 	}
+	from := func(kind string, api cache.Getter, selector func(*metav1.ListOptions)) *cache.ListWatch {
+		return c.tolerateAbsence(kind, cache.NewFilteredListWatchFromClient(api, kind, metav1.NamespaceAll, selector))
+	}
 	reflect := func(kind string, api cache.Getter, expected runtime.Object, store cache.ReflectorStore, selector func(*metav1.ListOptions)) {
-		lw := cache.NewFilteredListWatchFromClient(api, kind, metav1.NamespaceAll, selector)
-		follow(kind, cache.ToListWatcherWithWatchListSemantics(c.tolerateAbsence(kind, lw), api), expected, store)
+		follow(kind, cache.ToListWatcherWithWatchListSemantics(from(kind, api, selector), api), expected, store)
 	}
 	// Headless Services have no address to be reached at, so they need not even be sent.
-	follow(kindServices, listed{cache.NewFilteredListWatchFromClient(core, kindServices, metav1.NamespaceAll, func(o *metav1.ListOptions) {
+	follow(kindServices, listed{from(kindServices, core, func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermNotEqualSelector("spec.clusterIP", corev1.ClusterIPNone).String()
 	})}, &corev1.Service{}, services)
 	reflect(kindSlices, discovery, &discoveryv1.EndpointSlice{}, endpointSlices, func(o *metav1.ListOptions) {

@@ -3,6 +3,7 @@ package iptables
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -143,6 +144,11 @@ func (s *sets) drop(sets map[string]uint32) {
 			s.surplus[name] = true
 		}
 	}
+}
+
+// dropAll wants none of them.
+func (s *sets) dropAll() {
+	s.drop(maps.Clone(s.wanted))
 }
 
 // create makes what is missing, before rules are written.

@@ -30,10 +30,13 @@ func New(t *xtables.Tools, settings Settings) *Engine {
 func (e *Engine) Apply(ctx context.Context, changes []forwarding.Change) (xtables.Written, error) {
 	return e.each(func(f *engine) (xtables.Written, error) {
 		for _, c := range changes {
-			f.change(c)
+			f.note(c)
 		}
-		if f.stale {
+		switch {
+		case f.stale: // then everything is rendered
 			return f.verify(ctx, nil)
+		case f.render.bare != f.bare():
+			f.renderAll()
 		}
 		return f.write(ctx, nil)
 	})
@@ -161,36 +164,45 @@ func newEngine(t *xtables.Programs, settings Settings) *engine {
 func (e *engine) natTrees() []*tree    { return []*tree{e.addresses, e.nodePorts} }
 func (e *engine) filterTrees() []*tree { return []*tree{e.inRange, e.closed, e.closedPorts} }
 
-// change takes a change of the forwarding table into the trees and asks for the chains it touches.
-func (e *engine) change(c forwarding.Change) {
+// note takes a change of the forwarding table in. While what the kernel holds is not known that is all there is to do.
+func (e *engine) note(c forwarding.Change) {
 	if c.Old != nil && c.Old.ID.IPv6 == e.render.IPv6 {
 		delete(e.ports, c.Old.ID)
-		for i := range c.Old.Frontends {
-			key := dispatch.KeyOf(c.Old.Frontends[i].Key)
-			for _, t := range e.treesOf(&c.Old.Frontends[i]) {
-				// Another Service port may have taken the address over already.
-				if holder, held := t.Get(key); held && holder.port.ID == c.Old.ID {
-					t.Delete(key)
-				}
-			}
+		if !e.stale {
+			e.unlist(c.Old)
 		}
-		for _, ch := range e.render.chains(c.Old) {
-			e.nat.Drop(ch.Name)
-		}
-		e.sets.drop(e.render.clientSets(c.Old))
 	}
 	if c.New != nil && c.New.ID.IPv6 == e.render.IPv6 {
 		e.ports[c.New.ID] = c.New
-		for _, ch := range e.render.chains(c.New) {
-			e.nat.Want(ch)
+		if !e.stale {
+			e.list(c.New)
 		}
-		e.sets.want(e.render.clientSets(c.New))
-		e.list(c.New)
 	}
 }
 
-// list puts the frontends of a Service port into the trees.
+// unlist takes the frontends of a Service port out of the trees, and asks for its chains to go.
+func (e *engine) unlist(p *forwarding.ServicePort) {
+	for i := range p.Frontends {
+		key := dispatch.KeyOf(p.Frontends[i].Key)
+		for _, t := range e.treesOf(&p.Frontends[i]) {
+			// Another Service port may have taken the address over already.
+			if holder, held := t.Get(key); held && holder.port.ID == p.ID {
+				t.Delete(key)
+			}
+		}
+	}
+	for _, ch := range e.render.chains(p) {
+		e.nat.Drop(ch.Name)
+	}
+	e.sets.drop(e.render.clientSets(p))
+}
+
+// list puts the frontends of a Service port into the trees, and asks for its chains.
 func (e *engine) list(p *forwarding.ServicePort) {
+	for _, ch := range e.render.chains(p) {
+		e.nat.Want(ch)
+	}
+	e.sets.want(e.render.clientSets(p))
 	for i := range p.Frontends {
 		f := frontend{p, &p.Frontends[i]}
 		for _, t := range e.treesOf(f.Frontend) {
@@ -212,9 +224,18 @@ func (e *engine) treesOf(f *forwarding.Frontend) []*tree {
 	return []*tree{e.addresses, e.closed}
 }
 
+// bare says whether rules are to be without comments. Where the kernel copies tables, comments are more than half of what it
+// copies; kube-proxy does without them in clusters of more than 1,000 endpoints too. They return when half are left.
+func (e *engine) bare() bool {
+	const most, again = 1_000, 500
+	n := len(e.ports)
+	return e.tools.CopiesTables && (n > most || n > again && e.render.bare)
+}
+
 // renderAll starts from nothing but the Service ports, as after a change of settings. Whatever the kernel holds that is
 // not asked for again is to go.
 func (e *engine) renderAll() {
+	e.render.bare = e.bare()
 	fresh := newEngine(e.tools, e.render.settings)
 	e.addresses.Tree, e.nodePorts.Tree = fresh.addresses.Tree, fresh.nodePorts.Tree
 	e.inRange.Tree, e.closed.Tree, e.closedPorts.Tree = fresh.inRange.Tree, fresh.closed.Tree, fresh.closedPorts.Tree
@@ -222,10 +243,8 @@ func (e *engine) renderAll() {
 		t.Forget()
 		t.DropAll()
 	}
+	e.sets.dropAll()
 	for _, p := range e.ports {
-		for _, ch := range e.render.chains(p) {
-			e.nat.Want(ch)
-		}
 		e.list(p)
 	}
 }
@@ -258,7 +277,10 @@ func (r *renderer) flush(t *tree, s *xtables.Table) {
 				c.Rules = append(c.Rules, r.match(entry.Key, t.addressNibbles, "")+" -g "+treeChain(t.name, entry.Key, t.addressNibbles))
 				continue
 			}
-			comment := fmt.Sprintf("%s %s", entry.Value.port.ID, entry.Value.Kind)
+			comment := ""
+			if !r.bare {
+				comment = fmt.Sprintf("%s %s", entry.Value.port.ID, entry.Value.Kind)
+			}
 			c.Rules = append(c.Rules, t.rules(*entry.Value, r.match(entry.Key, t.addressNibbles, comment))...)
 		}
 		c.Rules = append(c.Rules, t.otherwise...)

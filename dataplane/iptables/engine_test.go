@@ -3,6 +3,7 @@ package iptables_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -12,7 +13,9 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/conformance/scenario"
 )
 
@@ -77,6 +80,41 @@ func manyPorts(n int) string {
 }
 
 var _ = Describe("An engine", func() {
+	onBothBackends("leaves comments out where each change copies the table, while there are many Services", func(ctx context.Context, k *kernel) {
+		comments := func() int { return strings.Count(k.run("iptables-save", "-t", "nat"), "cluster IP") }
+		w := newWorld(scenario.Defaults())
+		const few, many, left = 600, 1_001, 499
+		for _, line := range manyServices(few)[:few] {
+			w.set(line)
+		}
+		engine := iptables.New(probe(ctx), w.settings)
+		_, err := engine.Apply(ctx, w.all())
+		Expect(err).NotTo(HaveOccurred())
+		Expect(comments()).To(Equal(few))
+		apply := func(n int, change func(line string) []forwarding.Change, lines []string) {
+			GinkgoHelper()
+			var changes []forwarding.Change
+			for _, line := range lines {
+				changes = append(changes, change(line)...)
+			}
+			_, err := engine.Apply(ctx, changes)
+			Expect(err).NotTo(HaveOccurred())
+			Expect(engine.Verify(ctx)).To(BeZero())
+			Expect(comments()).To(Equal(n))
+		}
+		lines := manyServices(many)[:many]
+		remove := func(line string) []forwarding.Change { return w.delete(strings.Fields(line)[0]) }
+		with, without := func(n int) int { return n }, func(n int) int {
+			if k.backend == xtables.Legacy {
+				return 0
+			}
+			return n
+		}
+		apply(without(many), w.set, lines[few:])
+		apply(without(few), remove, lines[few:])
+		apply(with(left), remove, lines[left:few])
+	})
+
 	Describe("writes rules as the kernel prints them, so that nothing is written twice:", func() {
 		for name, lines := range kinds() {
 			onBothBackends(name, func(ctx context.Context, _ *kernel) {
@@ -171,6 +209,22 @@ func expectStable(ctx context.Context, w *world) {
 	Expect(written.Jumps).To(BeNumerically(">", 0))
 	Expect(engine.Verify(ctx)).To(BeZero(), "what was written is not what is read back")
 	Expect(iptables.New(tools, w.settings).Apply(ctx, w.all())).To(BeZero(), "another engine does not recognise the rules")
+	for _, family := range tools.Families {
+		program := *family
+		program.Direct = false
+		Expect(ours(family.Read(ctx))).To(Equal(ours(program.Read(ctx))), "netlink does not read what iptables-save prints")
+	}
+}
+
+// ours are the chains of ours among those that were read.
+func ours(tables map[string]xtables.Dump, err error) map[string]xtables.Dump {
+	GinkgoHelper()
+	Expect(err).NotTo(HaveOccurred())
+	for _, chains := range tables {
+		maps.DeleteFunc(chains, func(chain string, _ []string) bool { return !strings.HasPrefix(chain, xtables.OwnPrefix) })
+	}
+	maps.DeleteFunc(tables, func(_ string, chains xtables.Dump) bool { return len(chains) == 0 })
+	return tables
 }
 
 // sorted makes dumps comparable: the order of chains in a table says when they were made, and means nothing.

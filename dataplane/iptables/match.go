@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/iptables/dispatch"
-	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables/nft"
 )
 
 // match is what a prefix of a destination asks of a packet, as a piece of a rule.
@@ -19,15 +19,15 @@ func (r *renderer) match(key dispatch.Key, addressNibbles int, comment string) s
 	if m.Protocol != 0 {
 		b.WriteString(" -p " + m.Protocol.String())
 	}
-	if comment != "" {
-		b.WriteString(" -m comment --comment " + xtables.Quote(comment))
-	}
 	switch {
 	case m.LastPort == 0:
 	case m.FirstPort == m.LastPort:
 		fmt.Fprintf(&b, " -m %s --dport %d", m.Protocol, m.FirstPort)
 	default:
 		fmt.Fprintf(&b, " -m %s --dport %d:%d", m.Protocol, m.FirstPort, m.LastPort)
+	}
+	if comment != "" {
+		b.WriteString(" -m comment --comment " + nft.Quote(comment))
 	}
 	return b.String()
 }

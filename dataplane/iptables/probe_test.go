@@ -35,10 +35,10 @@ var _ = Describe("What a node can do", func() {
 		tools := probe(ctx)
 		text, err := os.ReadFile(started)
 		Expect(err).NotTo(HaveOccurred())
-		// The kubelet's hint, then the version and a trial of each family, and with nft a look at what netlink wrote.
+		// The version and a trial of each family; then with nft a look at what netlink wrote, and with legacy first the kubelet's hint.
 		few := 5
 		if k.backend == xtables.NFT {
-			few = 7
+			few = 6
 		}
 		Expect(strings.Split(strings.TrimSpace(string(text)), "\n")).To(HaveLen(few), string(text))
 		for _, family := range tools.Families {

@@ -15,6 +15,8 @@ import (
 type renderer struct {
 	*xtables.Programs
 	settings Settings
+	// bare leaves comments out.
+	bare bool
 }
 
 const (

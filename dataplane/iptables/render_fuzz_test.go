@@ -51,7 +51,8 @@ func FuzzRender(f *testing.F) {
 			})
 			ports, _ := forwarding.Compute(&s.Service, s.Slices, settings.Node())
 			for _, change := range forwarding.NewTable().Update(s.Name, 1, ports) {
-				e.change(change)
+				e.note(change)
+				e.renderAll()
 				for _, rule := range rulesOf(e, change.New) {
 					if !plain.MatchString(comment.ReplaceAllString(rule, "")) || strings.ContainsAny(rule, "\n\r\x00") {
 						t.Errorf("a rule says more than it should: %q", rule)

@@ -18,8 +18,9 @@ func Scripts(settings Settings, ports []*forwarding.ServicePort, healthPorts []u
 		e := newEngine(t, settings)
 		e.healthPorts = healthPorts
 		for _, p := range ports {
-			e.change(forwarding.Change{New: p})
+			e.note(forwarding.Change{New: p})
 		}
+		e.renderAll()
 		e.flush()
 		for _, name := range slices.Sorted(maps.Keys(e.sets.wanted)) {
 			set := ipset.Set{Name: name, Kind: ipset.Addr, IPv6: t.IPv6}

@@ -95,10 +95,10 @@ func (c *Conn) Commit(ctx context.Context, b *Batch) error {
 	}
 	first := c.sequence + 1
 	c.sequence += uint32(b.count) + 2 // with both ends
-	c.sending = append(c.sending[:0], b.seal(first)...)
+	sealed := b.seal(first)
 	// The kernel takes a batch as one datagram only. Where it does not let us have the room, sending fails.
-	_ = c.socket.SetsockoptInt(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, len(c.sending)+bytesAtOnce)
-	if err := c.send(ctx, b.count+2); err != nil {
+	_ = c.socket.SetsockoptInt(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, len(sealed)+bytesAtOnce)
+	if err := c.send(ctx, sealed, b.count+2); err != nil {
 		return err
 	}
 	var refusal *Refusal

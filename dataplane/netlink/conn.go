@@ -97,7 +97,7 @@ func (c *Conn) doSome(ctx context.Context, requests []Request, results []error) 
 	}
 	flags := binary.NativeEndian.Uint16(c.sending[last+6:])
 	binary.NativeEndian.PutUint16(c.sending[last+6:], flags|unix.NLM_F_ACK)
-	if err := c.send(ctx, n); err != nil {
+	if err := c.send(ctx, c.sending, n); err != nil {
 		return 0, err
 	}
 	for done := false; !done; {
@@ -154,7 +154,7 @@ func (c *Conn) ask(ctx context.Context, r Request, visit func(kind uint16, body 
 	}
 	c.sending = c.sending[:0]
 	c.append(r)
-	if err := c.send(ctx, 1); err != nil {
+	if err := c.send(ctx, c.sending, 1); err != nil {
 		return false, err
 	}
 	c.unfinished = true
@@ -192,8 +192,9 @@ func (c *Conn) finish(ctx context.Context) error {
 	return nil
 }
 
-func (c *Conn) send(ctx context.Context, n int) error {
-	if err := c.socket.Sendto(ctx, c.sending, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+// send sends n messages.
+func (c *Conn) send(ctx context.Context, messages []byte, n int) error {
+	if err := c.socket.Sendto(ctx, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("asking the kernel: %w", err)
 	}
 	c.sent.Messages += uint64(n)

@@ -62,7 +62,7 @@ func TestRules(t *testing.T) {
 			settings: v1alpha1.ProxySettings{Mode: v1alpha1.ModeIPTables}, objects: objects(web, endpoint("web", "10.244.1.9")),
 			has: map[string][]string{
 				"iptables-restore --noflush": {
-					`-A SPROXY-INPUT -p tcp -m comment --comment "service proxy: health check node port" -m tcp --dport 30100 -j ACCEPT`,
+					`-A SPROXY-INPUT -p tcp -m tcp --dport 30100 -m comment --comment "service proxy: health check node port" -j ACCEPT`,
 					"-A SPROXY-SERVICES -d 10.96.0.0/16 -j SPROXY-OFFCLUSTER",
 				},
 				"sysctl --load=-": {"net.ipv4.conf.all.route_localnet = 1"},

@@ -241,14 +241,15 @@ type Pace struct {
 
 // The bounds of the adaptive pause between two writes.
 const (
-	shortestPause = 5 * time.Millisecond
+	shortestPause = 50 * time.Millisecond
 	longestPause  = time.Second
 	// pauseFactor keeps the share of time that is spent writing below one in five.
 	pauseFactor = 4
 )
 
 // Pause is how long to wait after a write that took some time: as many times as long, so that a storm of changes costs
-// a bounded share of one CPU, while a lone change, which comes after any pause is over, is written at once.
+// a bounded share of one CPU, and no shorter than people notice, because a write that takes no time has changes read, computed and
+// told of all the same. A lone change, which comes after any pause is over, is written at once.
 func (p Pace) Pause(took time.Duration) time.Duration {
 	if p.MinInterval != nil {
 		return *p.MinInterval

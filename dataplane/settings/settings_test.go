@@ -218,7 +218,7 @@ func TestResolveNamesTheField(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	const shortestPause, longestPause = 5 * time.Millisecond, time.Second
+	const shortestPause, longestPause = 50 * time.Millisecond, time.Second
 	tests := map[string]struct {
 		pace settings.Pace
 		took time.Duration

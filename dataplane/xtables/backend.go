@@ -27,6 +27,9 @@ const (
 // ErrUnavailable is wrapped by every error that says that iptables cannot be used on this node at all.
 var ErrUnavailable = errors.New("iptables is not available")
 
+// OwnPrefix starts the names of all chains that an agent makes, in every mode, and of no others.
+const OwnPrefix = "SPROXY"
+
 // lockSeconds is how long a program waits for the lock of xtables before it gives up.
 const lockSeconds = 30
 
@@ -44,8 +47,10 @@ type Programs struct {
 	MatchesHairpins bool
 	// MatchesSets says that rules can match and fill sets (ip_set, xt_set).
 	MatchesSets bool
-	// Direct says that rules are written by netlink, without a program being started. The programs stay for what netlink
-	// could not write.
+	// CopiesTables says that a change of one rule has the kernel copy all rules of its table, as that of legacy iptables does.
+	CopiesTables bool
+	// Direct says that rules are written and read by netlink, without a program being started. The programs stay for what
+	// netlink could not write or understand.
 	Direct bool
 
 	backend Backend
@@ -53,6 +58,7 @@ type Programs struct {
 	trial string
 	// writer is what writes directly. Its sockets go with the process: there is nothing to write after it.
 	writer  nft.Writer
+	reader  nft.Reader
 	command *goiptables.IPTables
 	// restore and save are the paths of iptables-restore and iptables-save.
 	restore, save string
@@ -84,7 +90,7 @@ func Probe(ctx context.Context) (*Tools, error) {
 
 // open finds the programs of one family and sees whether they may do what they have to.
 func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
-	t := &Programs{Family: f, backend: backend, trial: newTrial(f.IPv6)}
+	t := &Programs{Family: f, backend: backend, CopiesTables: backend == Legacy, trial: newTrial(f.IPv6), reader: nft.Reader{IPv6: f.IPv6, Prefix: OwnPrefix}}
 	program, protocol := "iptables", goiptables.ProtocolIPv4
 	if f.IPv6 {
 		program, protocol = "ip6tables", goiptables.ProtocolIPv6

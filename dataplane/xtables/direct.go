@@ -41,7 +41,7 @@ func (t *Programs) specimens() []string {
 		network, address, backend = "2001:db8::/61", "2001:db8::1/128", "[2001:db8::1]:80"
 	}
 	return []string{
-		" ! -s " + network + " -d " + address + ` -i lo -p tcp -m comment --comment "a b" -m tcp --dport 80 -j DNAT --to-destination ` + backend,
+		" ! -s " + network + " -d " + address + ` -i lo -p tcp -m tcp --dport 80 -m comment --comment "a b" -j DNAT --to-destination ` + backend,
 		" -d " + network + " -o veth+ -p udp -m udp --dport 16:31 -m statistic --mode random --probability 0.25000000000 -g " + t.trial,
 		" -p sctp -m sctp --dport 80 -m addrtype --dst-type LOCAL -j RETURN",
 		" -m mark ! --mark 0x4000/0x4000 -m conntrack ! --ctstate RELATED,ESTABLISHED -j MARK --set-xmark 0x4000/0x4000",

@@ -63,6 +63,11 @@ func (t *Programs) list(ctx context.Context, p Place) ([]string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if t.Direct {
+		if rules, err := t.reader.ReadChain(ctx, p.Table, p.Chain); err == nil {
+			return rules, nil
+		}
+	}
 	lines, err := t.command.List(p.Table, p.Chain)
 	if refused, is := errors.AsType[*goiptables.Error](err); is && refused.IsNotExist() {
 		return nil, nil

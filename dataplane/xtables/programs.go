@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables/nft"
 )
 
 // apply gives a script to iptables-restore. Each table in it is written in one transaction; a table before one that
@@ -51,8 +53,19 @@ func culprit(script []byte, message string) string {
 	return fmt.Sprintf(" (%s)", lines[number-1])
 }
 
-// Read lists every table that there is, by name. One that nobody has used yet is not there, and empty.
+// Read lists every table that there is, by name. One that nobody has used yet is not there, and empty. Rules of others may have a
+// text that says nothing, where they are read by netlink.
 func (t *Programs) Read(ctx context.Context) (map[string]Dump, error) {
+	if t.Direct {
+		// The program knows what netlink cannot put into words.
+		if rules, err := t.reader.Read(ctx); err == nil {
+			tables := make(map[string]Dump, len(rules))
+			for table, chains := range rules {
+				tables[table] = chains
+			}
+			return tables, nil
+		}
+	}
 	out, err := exec.CommandContext(ctx, t.save).Output()
 	if err != nil {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
@@ -170,7 +183,7 @@ func (j Jump) text() string {
 	for i, word := range j.Rule {
 		b.WriteByte(' ')
 		if i > 0 && j.Rule[i-1] == "--comment" {
-			word = Quote(word)
+			word = nft.Quote(word)
 		}
 		b.WriteString(word)
 	}

@@ -3,10 +3,9 @@ package xtables
 import (
 	"fmt"
 	"net/netip"
-	"strings"
-	"unicode"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables/nft"
 )
 
 // Refuse is the answer to a client of a protocol that nobody listens. A client of TCP gets a reset, as from any host:
@@ -101,31 +100,8 @@ func (f Family) Input(healthPorts []uint16) []string {
 			f.Loopback, f.Loopback))
 	}
 	for _, port := range healthPorts {
-		rules = append(rules, fmt.Sprintf(" -p tcp -m comment --comment %s -m tcp --dport %d -j ACCEPT",
-			Quote("service proxy: health check node port"), port))
+		rules = append(rules, fmt.Sprintf(" -p tcp -m tcp --dport %d -m comment --comment %s -j ACCEPT",
+			port, nft.Quote("service proxy: health check node port")))
 	}
 	return rules
-}
-
-// Quote writes a string as iptables-save does, in quotation marks unless it is a plain word, and always in one line.
-func Quote(s string) string {
-	plain := func(r rune) bool {
-		return r == '_' || r == '-' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '\\', r == '"', r == '\'':
-			b.WriteByte('\\')
-		case unicode.IsControl(r):
-			r = ' ' // a line feed or a zero would end the line
-		}
-		b.WriteRune(r)
-	}
-	b.WriteByte('"')
-	return b.String()
 }

@@ -3,6 +3,8 @@ package xtables
 import (
 	"strings"
 	"testing"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables/nft"
 )
 
 // FuzzSave reads tables that no iptables-save would print.
@@ -38,7 +40,7 @@ func FuzzQuote(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		quoted := Quote(text)
+		quoted := nft.Quote(text)
 		if strings.ContainsAny(quoted, "\n\r\x00") {
 			t.Fatalf("%q is written as %q, which ends the line", text, quoted)
 		}

@@ -19,9 +19,9 @@ func TestWalk(t *testing.T) {
 			" ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j NODEPORTS",
 		},
 		"BRANCH": {
-			` -d 172.30.0.1/32 -p tcp -m comment --comment "shop/web cluster IP" -m tcp --dport 81 -j DNAT --to-destination 10.0.0.1:81`,
-			` -d 172.30.0.1/32 -p udp -m comment --comment "shop/web cluster IP" -m udp --dport 80 -j DNAT --to-destination 10.0.0.1:53`,
-			` -d 172.30.0.1/32 -p tcp -m comment --comment "shop/web cluster IP" -m tcp --dport 80 -g POOL`,
+			` -d 172.30.0.1/32 -p tcp -m tcp --dport 81 -m comment --comment "shop/web cluster IP" -j DNAT --to-destination 10.0.0.1:81`,
+			` -d 172.30.0.1/32 -p udp -m udp --dport 80 -m comment --comment "shop/web cluster IP" -j DNAT --to-destination 10.0.0.1:53`,
+			` -d 172.30.0.1/32 -p tcp -m tcp --dport 80 -m comment --comment "shop/web cluster IP" -g POOL`,
 			" -p tcp -j REJECT --reject-with tcp-reset",
 		},
 		"POOL": {

@@ -40,12 +40,13 @@ func protocolNumber(name string) (uint8, bool) {
 	return 0, false
 }
 
-// encode adds what the kernel is told of a rule: its expressions, and the protocol that extensions may insist on.
+// encode adds what the kernel is told of a rule: its expressions, the protocol that extensions may insist on, and a comment.
 func (e encoder) encode(text string, a *netlink.Attributes) error {
 	r, err := parse(text)
 	if err != nil {
 		return err
 	}
+	note := r.cutNote()
 	var protocol string
 	a.Nested(unix.NFTA_RULE_EXPRESSIONS, func(a *netlink.Attributes) {
 		x := expressions{a}
@@ -71,7 +72,33 @@ func (e encoder) encode(text string, a *netlink.Attributes) error {
 		bigEndian(a, unix.NFTA_RULE_COMPAT_PROTO, uint32(number))
 		bigEndian(a, unix.NFTA_RULE_COMPAT_FLAGS, 0)
 	})
+	if note != "" {
+		a.Bytes(unix.NFTA_RULE_USERDATA, append([]byte{noteComment, byte(len(note) + 1)}, note+"\x00"...))
+	}
 	return nil
+}
+
+// A rule can carry a note for programs (UDATA_TYPE_COMMENT in iptables/nft.c and NFTNL_UDATA_RULE_COMMENT in libnftnl): its kind,
+// its length, and a text with a terminating zero.
+const (
+	noteComment = 0
+	longestNote = 254
+)
+
+// cutNote takes a comment off a rule that can be its note, which costs its length, and once. As a match, which is what
+// iptables-nft makes of it, it costs more than all else of a rule: 256 bytes and a step on the way of every packet. iptables
+// shows both alike, where the comment comes after all matches.
+func (r *rule) cutNote() string {
+	last := len(r.matches) - 1
+	if last < 0 || r.matches[last].name != "comment" {
+		return ""
+	}
+	o, err := single(r.matches[last], "--comment")
+	if err != nil || o.not || o.values[0] == "" || len(o.values[0]) > longestNote || strings.ContainsRune(o.values[0], 0) {
+		return "" // for the match to take, or to say what is wrong
+	}
+	r.matches = r.matches[:last]
+	return o.values[0]
 }
 
 // header adds what a rule asks of interfaces, protocol and addresses, in this order, and returns the protocol.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -186,13 +187,11 @@ func conntrack(m extension, x expressions) error {
 	}
 	var states uint16
 	for name := range strings.SplitSeq(o.values[0], ",") {
-		// XT_CONNTRACK_STATE_* in linux/netfilter/xt_conntrack.h
-		bit, known := map[string]uint16{"INVALID": 1 << 0, "ESTABLISHED": 1 << 1, "RELATED": 1 << 2, "NEW": 1 << 3,
-			"SNAT": 1 << 6, "DNAT": 1 << 7}[name]
-		if !known {
+		at := slices.IndexFunc(conntrackStates(), func(s conntrackState) bool { return s.name == name })
+		if at < 0 {
 			return fmt.Errorf("%w: %s", ErrUnknown, o)
 		}
-		states |= bit
+		states |= conntrackStates()[at].bit
 	}
 	const size, matched, inverted, wanted, state = 168, 146, 148, 150, 1
 	i := make(info, size)
@@ -203,6 +202,18 @@ func conntrack(m extension, x expressions) error {
 	i.u16(wanted, states)
 	x.xtMatch("conntrack", 3, i)
 	return nil
+}
+
+type conntrackState struct {
+	name string
+	bit  uint16
+}
+
+// conntrackStates are XT_CONNTRACK_STATE_* in linux/netfilter/xt_conntrack.h, in the order in which iptables prints them.
+func conntrackStates() []conntrackState {
+	return []conntrackState{
+		{"INVALID", 1 << 0}, {"NEW", 1 << 3}, {"RELATED", 1 << 2}, {"ESTABLISHED", 1 << 1}, {"SNAT", 1 << 6}, {"DNAT", 1 << 7},
+	}
 }
 
 // bpf is struct xt_bpf_info_v1 with classic BPF as bytecode.

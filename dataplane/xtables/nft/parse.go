@@ -3,6 +3,7 @@ package nft
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // rule is a rule in the words of iptables-save, taken apart.
@@ -106,4 +107,27 @@ func nextWord(text string) (w word, rest string, ok bool) {
 		b.WriteByte(text[i])
 	}
 	return word{text: b.String(), quoted: true}, "", true
+}
+
+// Quote writes a string as iptables-save does, in quotation marks unless it is a plain word, and always in one line.
+func Quote(s string) string {
+	plain := func(r rune) bool {
+		return r == '_' || r == '-' || '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z'
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '\\', r == '"', r == '\'':
+			b.WriteByte('\\')
+		case unicode.IsControl(r):
+			r = ' ' // a line feed or a zero would end the line
+		}
+		b.WriteRune(r)
+	}
+	b.WriteByte('"')
+	return b.String()
 }

@@ -12,7 +12,7 @@ import (
 // FuzzRule writes rules that nobody would write: each is encoded or refused.
 func FuzzRule(f *testing.F) {
 	for _, rule := range []string{
-		` ! -s 192.0.2.0/25 -d 192.0.2.1/32 -i lo -p tcp -m comment --comment "a b" -m tcp --dport 80 -j DNAT --to-destination 192.0.2.1:80`,
+		` ! -s 192.0.2.0/25 -d 192.0.2.1/32 -i lo -p tcp -m tcp --dport 80 -m comment --comment "a b" -j DNAT --to-destination 192.0.2.1:80`,
 		" -m mark ! --mark 0x4000/0x4000 -m conntrack ! --ctstate RELATED,ESTABLISHED -j MARK --set-xmark 0x4000/0x4000",
 		` -m bpf --bytecode "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 65535,6 0 0 0" -j MASQUERADE --random-fully`,
 		" -m set --match-set S src -j SET --add-set S src --exist --timeout 60",

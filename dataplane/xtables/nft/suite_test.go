@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 	"github.com/vishvananda/netns"
 
+	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables/nft"
 	"github.com/serviceproxy/service-proxy-operator/test/specs"
 )
 
@@ -44,6 +45,14 @@ type family struct {
 
 func families() []family { return []family{{"iptables", false}, {"ip6tables", true}} }
 
+// nftFamily is what nft calls it.
+func (f family) nftFamily() string {
+	if f.ipv6 {
+		return "ip6"
+	}
+	return "ip"
+}
+
 // restore has iptables-nft-restore write a script.
 func (f family) restore(script string) {
 	GinkgoHelper()
@@ -51,6 +60,13 @@ func (f family) restore(script string) {
 	cmd.Stdin = strings.NewReader(script)
 	out, err := cmd.CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), "%s\n%s", out, script)
+}
+
+// reader reads by netlink until the spec ends, and has to understand every rule.
+func (f family) reader() *nft.Reader {
+	r := &nft.Reader{IPv6: f.ipv6}
+	DeferCleanup(r.Close)
+	return r
 }
 
 // rules are the rules of a chain, each as iptables-nft-save prints it after "-A CHAIN".

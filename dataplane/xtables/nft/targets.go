@@ -139,12 +139,7 @@ func (e encoder) reject(t extension, protocol string, x expressions) error {
 	if err != nil {
 		return err
 	}
-	// enum ipt_reject_with and ip6t_reject_with
-	answers := map[string]uint32{"icmp-port-unreachable": 3, "tcp-reset": 7}
-	if e.ipv6 {
-		answers = map[string]uint32{"icmp6-port-unreachable": 4, "tcp-reset": 6}
-	}
-	answer, known := answers[o.values[0]]
+	answer, known := e.answers()[o.values[0]]
 	if !known || o.not || o.values[0] == "tcp-reset" && protocol != "tcp" {
 		return fmt.Errorf("%w: %s", ErrUnknown, o)
 	}
@@ -152,6 +147,14 @@ func (e encoder) reject(t extension, protocol string, x expressions) error {
 	i.u32(0, answer)
 	x.xtTarget("REJECT", 0, i)
 	return nil
+}
+
+// answers are enum ipt_reject_with and ip6t_reject_with.
+func (e encoder) answers() map[string]uint32 {
+	if e.ipv6 {
+		return map[string]uint32{"icmp6-port-unreachable": 4, "tcp-reset": 6}
+	}
+	return map[string]uint32{"icmp-port-unreachable": 3, "tcp-reset": 7}
 }
 
 // fillSet is struct xt_set_info_target_v3, for putting something into a set.

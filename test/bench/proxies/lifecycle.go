@@ -167,7 +167,7 @@ func (s *seat) restart(ctx context.Context) error {
 		return err
 	}
 	var metrics churn.Metrics
-	if err := s.until(ctx, "the first sync after a restart", 5*time.Millisecond, func() (bool, error) {
+	if err := s.until(ctx, "the first sync after a restart", 20*time.Millisecond, func() (bool, error) {
 		var err error
 		metrics, err = s.scrape(ctx)
 		return err == nil && metrics.Value("kubeproxy_sync_proxy_rules_last_timestamp_seconds") > 0, nil

@@ -1,0 +1,260 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipset"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/netlink"
+)
+
+// Reader reads the tables that iptables-nft shows, those of one family in the network namespace in which it first did, without
+// starting a program. It is for one goroutine at a time.
+type Reader struct {
+	// IPv6 says that the tables are those of ip6tables.
+	IPv6 bool
+	// Prefix starts the names of chains of which every rule has to be understood.
+	Prefix string
+
+	conn *netlink.Conn
+	sets *ipset.Kernel
+}
+
+// Rules are rules by table and chain, in their order, each as iptables-save prints it after "-A CHAIN". A chain without rules is
+// there, a table without chains is not.
+type Rules map[string]map[string][]string
+
+// ErrRestless is wrapped by an error that says that somebody changed the tables every time that they were read.
+var ErrRestless = errors.New("the tables go on changing")
+
+// Close ends the reader. It can be used again.
+func (r *Reader) Close() (err error) {
+	if r.conn != nil {
+		err = r.conn.Close()
+	}
+	if r.sets != nil {
+		err = errors.Join(err, r.sets.Close())
+	}
+	r.conn, r.sets = nil, nil
+	return err
+}
+
+// Read reads everything, chain by chain: of a whole table the kernel looks for where it was from the first rule on, each time
+// that it fills a buffer (__nf_tables_dump_rules). An error that wraps ErrUnknown says that a rule that is in one of the chains with the prefix, or leads to
+// one, cannot be put into words by this package. Any other such rule has a text that no other rule has.
+func (r *Reader) Read(ctx context.Context) (Rules, error) {
+	return r.consistent(ctx, func() (rules Rules, interrupted bool, err error) {
+		rules = Rules{}
+		interrupted, err = r.dump(ctx, unix.NFT_MSG_GETCHAIN, place{}, func(body []byte) error {
+			p := placeOf(body, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME)
+			if slices.Contains(tables(), p.table) {
+				rules.add(p)
+			}
+			return nil
+		})
+		for table, chains := range rules {
+			for chain := range chains {
+				if err != nil || interrupted {
+					break
+				}
+				interrupted, err = r.addRules(ctx, rules, place{table, chain})
+			}
+		}
+		return rules, interrupted, err
+	})
+}
+
+// ReadChain reads the rules of one chain; nil where it is not there. Its errors are those of Read.
+func (r *Reader) ReadChain(ctx context.Context, table, chain string) ([]string, error) {
+	p := place{table, chain}
+	rules, err := r.consistent(ctx, func() (Rules, bool, error) {
+		rules := Rules{}
+		err := r.get(ctx, unix.NFT_MSG_GETCHAIN, p, func([]byte) { rules.add(p) })
+		if errors.Is(err, unix.ENOENT) {
+			return rules, false, nil
+		}
+		if err != nil {
+			return rules, false, err
+		}
+		interrupted, err := r.addRules(ctx, rules, p)
+		return rules, interrupted, err
+	})
+	return rules[table][chain], err
+}
+
+// tables are those of iptables.
+func tables() []string { return []string{"raw", "mangle", "nat", "filter", "security"} }
+
+// place is a chain of a table; everywhere when it is empty.
+type place struct{ table, chain string }
+
+func (rules Rules) add(p place) {
+	if rules[p.table] == nil {
+		rules[p.table] = map[string][]string{}
+	}
+	rules[p.table][p.chain] = []string{}
+}
+
+// consistent reads until nothing has changed meanwhile.
+func (r *Reader) consistent(ctx context.Context, read func() (rules Rules, interrupted bool, err error)) (Rules, error) {
+	const attempts = 5
+	for range attempts {
+		before, err := r.generation(ctx)
+		if err != nil {
+			return nil, err
+		}
+		rules, interrupted, err := read()
+		if err != nil {
+			return nil, err
+		}
+		after, err := r.generation(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !interrupted && before == after {
+			return rules, nil
+		}
+	}
+	return nil, fmt.Errorf("reading tables: %w", ErrRestless)
+}
+
+// generation is the number of transactions that were carried out.
+func (r *Reader) generation(ctx context.Context) (generation uint32, err error) {
+	err = r.get(ctx, unix.NFT_MSG_GETGEN, place{}, func(body []byte) {
+		netlink.Each(body[sizeofFamily:], func(kind uint16, value []byte) {
+			if kind == unix.NFTA_GEN_ID && len(value) == 4 {
+				generation = binary.BigEndian.Uint32(value)
+			}
+		})
+	})
+	return generation, err
+}
+
+// addRules adds the rules of a chain.
+func (r *Reader) addRules(ctx context.Context, rules Rules, p place) (interrupted bool, err error) {
+	var last struct {
+		index uint16
+		name  string
+	}
+	d := decoder{encoder: encoder{ipv6: r.IPv6}}
+	d.name = func(index uint16) (name string, err error) {
+		last.index = index
+		last.name, err = r.setName(ctx, index)
+		return last.name, err
+	}
+	// It is asked for what was looked up a moment ago.
+	d.index = func(set string) (uint16, error) { return last.index, known(set == last.name) }
+	held := rules[p.table][p.chain]
+	interrupted, err = r.dump(ctx, unix.NFT_MSG_GETRULE, p, func(body []byte) error {
+		words, err := d.wordsOf(body, func(chain string) bool { return strings.HasPrefix(chain, r.Prefix) }, p.chain)
+		if err != nil {
+			return fmt.Errorf("a rule of chain %s of table %s: %w", p.chain, p.table, err)
+		}
+		held = append(held, words)
+		return nil
+	})
+	rules[p.table][p.chain] = held
+	return interrupted, err
+}
+
+// wordsOf puts a rule of a chain into words. One that cannot be has a text of its own, unless it concerns chains of ours.
+func (d decoder) wordsOf(body []byte, ours func(chain string) bool, chain string) (string, error) {
+	var expressions expressionList
+	var note []byte
+	netlink.Each(body[sizeofFamily:], func(kind uint16, value []byte) {
+		switch kind {
+		case unix.NFTA_RULE_EXPRESSIONS:
+			expressions = value
+		case unix.NFTA_RULE_USERDATA:
+			note = value
+		}
+	})
+	rule, err := d.decode(expressions, note)
+	switch {
+	case err == nil:
+		return rule.words(), nil
+	case ours(chain) || ours(expressions.leadsTo()):
+		return "", err
+	}
+	return expressions.fingerprint(), nil
+}
+
+func (r *Reader) setName(ctx context.Context, index uint16) (name string, err error) {
+	if r.sets == nil {
+		if r.sets, err = ipset.Open(); err != nil {
+			return "", err
+		}
+	}
+	return r.sets.Name(ctx, index)
+}
+
+// sizeofFamily is the size of struct nfgenmsg, which begins every message.
+const sizeofFamily = 4
+
+func placeOf(body []byte, table, chain uint16) (p place) {
+	netlink.Each(body[sizeofFamily:], func(kind uint16, value []byte) {
+		switch kind {
+		case table:
+			p.table = netlink.Text(value)
+		case chain:
+			p.chain = netlink.Text(value)
+		}
+	})
+	return p
+}
+
+// request asks about a place; everything where it has none. Chains and rules name their tables by the same attribute.
+func (r *Reader) request(kind uint16, p place) netlink.Request {
+	body := netlink.Attributes{unix.NFPROTO_IPV4, unix.NFNETLINK_V0, 0, 0}
+	if r.IPv6 {
+		body[0] = unix.NFPROTO_IPV6
+	}
+	if p.table != "" {
+		body.String(unix.NFTA_RULE_TABLE, p.table)
+	}
+	if p.chain != "" {
+		chain := uint16(unix.NFTA_RULE_CHAIN)
+		if kind == unix.NFT_MSG_GETCHAIN {
+			chain = unix.NFTA_CHAIN_NAME
+		}
+		body.String(chain, p.chain)
+	}
+	return netlink.Request{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | kind, Body: body}
+}
+
+func (r *Reader) open() (err error) {
+	if r.conn == nil {
+		r.conn, err = netlink.Open(unix.NETLINK_NETFILTER)
+	}
+	return err
+}
+
+func (r *Reader) get(ctx context.Context, kind uint16, p place, visit func(body []byte)) error {
+	if err := r.open(); err != nil {
+		return err
+	}
+	return r.conn.Get(ctx, r.request(kind, p), func(_ uint16, body []byte) { visit(body) })
+}
+
+// dump has all messages of an answer visited, up to the first error.
+func (r *Reader) dump(ctx context.Context, kind uint16, p place, visit func(body []byte) error) (interrupted bool, err error) {
+	if err := r.open(); err != nil {
+		return false, err
+	}
+	var first error
+	interrupted, err = r.conn.Dump(ctx, r.request(kind, p), func(_ uint16, body []byte) {
+		if first == nil {
+			first = visit(body)
+		}
+	})
+	if err != nil {
+		return interrupted, fmt.Errorf("listing tables: %w", err)
+	}
+	return interrupted, first
+}
