@@ -345,12 +345,9 @@ func (l *loop) write(ctx context.Context, batch *catalog.Batch, changes []forwar
 }
 
 // letGo returns memory to the system that was needed to look at everything: several times what stays, and not needed again
-// before minutes have passed. From then on half of what is in use may come on top of it before garbage is collected, instead of
-// as much again: single changes leave little.
+// before minutes have passed.
 func letGo(full bool, batch *catalog.Batch) {
-	const percent = 50
 	if full || batch.WorldChanged {
-		debug.SetGCPercent(percent)
 		debug.FreeOSMemory()
 	}
 }

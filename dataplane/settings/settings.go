@@ -241,7 +241,7 @@ type Pace struct {
 
 // The bounds of the adaptive pause between two writes.
 const (
-	shortestPause = 50 * time.Millisecond
+	shortestPause = 100 * time.Millisecond
 	longestPause  = time.Second
 	// pauseFactor keeps the share of time that is spent writing below one in five.
 	pauseFactor = 4

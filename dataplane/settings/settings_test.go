@@ -218,14 +218,14 @@ func TestResolveNamesTheField(t *testing.T) {
 }
 
 func TestPause(t *testing.T) {
-	const shortestPause, longestPause = 50 * time.Millisecond, time.Second
+	const shortestPause, longestPause = 100 * time.Millisecond, time.Second
 	tests := map[string]struct {
 		pace settings.Pace
 		took time.Duration
 		want time.Duration
 	}{
 		"a fast write is followed by a short pause":    {took: time.Millisecond, want: shortestPause},
-		"a slow one by one as much longer":             {took: 20 * time.Millisecond, want: 80 * time.Millisecond},
+		"a slow one by one as much longer":             {took: 40 * time.Millisecond, want: 160 * time.Millisecond},
 		"but never by more than a second":              {took: 3 * time.Second, want: longestPause},
 		"a given interval holds, however long it took": {pace: settings.Pace{MinInterval: new(2 * time.Second)}, took: time.Minute, want: 2 * time.Second},
 		"also when it asks for no pause at all":        {pace: settings.Pace{MinInterval: new(time.Duration(0))}, took: time.Minute, want: 0},

@@ -122,11 +122,12 @@ func open(ctx context.Context, backend Backend, f Family) (*Programs, error) {
 // is something wrong with the tables themselves.
 func (t *Programs) tryMatches(ctx context.Context) (hairpins, sets bool, err error) {
 	try := func(rules ...string) error {
-		script := bytes.NewBufferString("*nat\n:" + t.trial + " - [0:0]\n")
+		// In table filter, where there are few rules of ours: legacy iptables copies all of a table to change one.
+		script := bytes.NewBufferString("*filter\n:" + t.trial + " - [0:0]\n")
 		for _, rule := range rules {
 			script.WriteString("-A " + t.trial + rule + "\n")
 		}
-		script.WriteString("COMMIT\n" + removal("nat", t.trial) + "*filter\nCOMMIT\n")
+		script.WriteString("COMMIT\n" + removal("filter", t.trial) + "*nat\nCOMMIT\n")
 		return t.apply(ctx, script.Bytes())
 	}
 	bpf := fmt.Sprintf(` -m bpf --bytecode "%s" -j RETURN`, t.hairpin)

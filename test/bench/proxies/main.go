@@ -45,6 +45,8 @@ type Options struct {
 	Flows int
 	// Only are the contestants that take part; all when empty.
 	Only []string
+	// Edges says whether node ports, a large Service and flows are measured too.
+	Edges bool
 }
 
 // parse reads options from flags. A full run takes hours: kube-proxy alone needs many minutes for 20,000 Services.
@@ -56,6 +58,8 @@ func parse(args []string) (Options, error) {
 	size := flags.String("size", "default", "default, or full: also 20,000 Services, and longer")
 	numbers := flags.String("services", "", "numbers of Services, with commas, instead of those of the size")
 	only := flags.String("only", "", "contestants to measure, with commas, such as agent-nft; all when empty")
+	edges := flags.Bool("edges", true, "measure node ports, a large Service and flows too")
+	idle := flags.Duration("idle", 0, "for how long proxies are watched doing nothing, instead of for that of the size")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -65,6 +69,9 @@ func parse(args []string) (Options, error) {
 		o.Sizes, o.Changes, o.Churn, o.Idle = []int{1_000, 5_000, 20_000}, 40, time.Minute, 5*time.Minute
 	default:
 		return o, fmt.Errorf("-size is %q: it has to be default or full", *size)
+	}
+	if o.Edges = *edges; *idle > 0 {
+		o.Idle = *idle
 	}
 	if *numbers != "" {
 		o.Sizes = nil

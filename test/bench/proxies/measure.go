@@ -24,8 +24,10 @@ func measure(ctx context.Context, o Options, tell func(format string, args ...an
 	}
 	// What goes wrong with one part says nothing about the next.
 	var failures []error
-	if err := w.edges(ctx); err != nil {
-		failures = append(failures, fmt.Errorf("measuring node ports, a large Service and flows: %w", err))
+	if o.Edges {
+		if err := w.edges(ctx); err != nil {
+			failures = append(failures, fmt.Errorf("measuring node ports, a large Service and flows: %w", err))
+		}
 	}
 	for _, n := range o.Sizes {
 		if err := w.size(ctx, n); err != nil {

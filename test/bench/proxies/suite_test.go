@@ -21,7 +21,7 @@ var _ = Describe("A small run", func() {
 	It("measures everything of everybody who takes part", func(ctx context.Context) {
 		results, err := measure(ctx, Options{
 			Root: "../../..", Sizes: []int{20}, Changes: 2, Churn: 300 * time.Millisecond, Mass: time.Second, Idle: 100 * time.Millisecond,
-			Rounds: 30, NodePorts: 20, Endpoints: 40, Flows: 2_000, Only: []string{agentNFT, agentLegacy, proxyTables},
+			Rounds: 30, NodePorts: 20, Endpoints: 40, Flows: 2_000, Edges: true, Only: []string{agentNFT, agentLegacy, proxyTables},
 		}, GinkgoWriter.Printf)
 		Expect(err).NotTo(HaveOccurred())
 		judged := map[string]bool{}
