@@ -274,7 +274,7 @@ func (o *option) write(b *strings.Builder) {
 	b.WriteByte(' ')
 	b.WriteString(o.name)
 	for _, v := range o.values {
-		if o.name == "--comment" || o.name == "--bytecode" {
+		if o.quoted() {
 			v = Quote(v)
 		}
 		b.WriteByte(' ')

@@ -6,7 +6,11 @@ import (
 	"hash/fnv"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -53,8 +57,24 @@ func (d decoder) decode(body expressionList, note []byte) (rule, error) {
 	if comment := noteOf(note); comment != "" {
 		r.rule.matches = append(r.rule.matches, extension{"comment", []option{{name: "--comment", values: []string{comment}}}})
 	}
-	return r.rule, nil
+	return r.rule, known(r.rule.sayable())
 }
+
+// sayable says whether every name in a rule is one word, and every comment a text: the kernel takes any bytes for one.
+func (r *rule) sayable() bool {
+	odd := func(c rune) bool { return c == '"' || c == '\\' || unicode.IsSpace(c) || !unicode.IsPrint(c) }
+	oddOption := func(o option) bool {
+		return slices.ContainsFunc(o.values, func(v string) bool {
+			return !utf8.ValidString(v) || strings.HasPrefix(v, "-") || !o.quoted() && (v == "" || strings.ContainsFunc(v, odd))
+		})
+	}
+	return utf8.ValidString(r.target.name) && !strings.ContainsFunc(r.target.name, odd) && !slices.ContainsFunc(r.header, oddOption) &&
+		!slices.ContainsFunc(append(r.matches[:len(r.matches):len(r.matches)], r.target),
+			func(e extension) bool { return slices.ContainsFunc(e.options, oddOption) })
+}
+
+// quoted says whether values of the option are in quotation marks unless they are plain words.
+func (o *option) quoted() bool { return o.name == "--comment" || o.name == "--bytecode" }
 
 // noteOf is the comment in the notes of a rule.
 func noteOf(notes []byte) string {
@@ -292,8 +312,9 @@ func (r *decoding) address(not bool, with []byte) error {
 	var whole [16]byte
 	copy(whole[:], with)
 	addr, _ := netip.AddrFromSlice(whole[:size])
-	r.ask(name, not, netip.PrefixFrom(addr, bits).String())
-	return nil
+	prefix := netip.PrefixFrom(addr, bits)
+	r.ask(name, not, prefix.String())
+	return known(bits > 0 && prefix == prefix.Masked())
 }
 
 // ones is how many bits a mask begins with; negative where it has others too.
@@ -322,6 +343,7 @@ func (r *decoding) portsTo(how uint32, with []byte) error {
 		r.ports(strconv.Itoa(int(port)))
 	case unix.NFT_CMP_LTE:
 		r.ports(fmt.Sprintf("0:%d", port))
+		return known(port != 0 && port != math.MaxUint16)
 	default:
 		return ErrUnknown
 	}
@@ -334,8 +356,9 @@ func (r *decoding) portsBetween(f *fields) error {
 	if !r.destinationPort() || len(from) != 2 || len(to) != 2 || f.numbers[unix.NFTA_RANGE_OP] != unix.NFT_RANGE_EQ {
 		return ErrUnknown
 	}
-	r.ports(fmt.Sprintf("%d:%d", binary.BigEndian.Uint16(from), binary.BigEndian.Uint16(to)))
-	return nil
+	first, last := binary.BigEndian.Uint16(from), binary.BigEndian.Uint16(to)
+	r.ports(fmt.Sprintf("%d:%d", first, last))
+	return known(first != 0 && first < last)
 }
 
 func (r *decoding) destinationPort() bool {
@@ -366,7 +389,13 @@ func (r *decoding) verdict(data []byte) error {
 		return ErrUnknown
 	}
 	r.rule.target = extension{name: target}
-	return known(target != "")
+	return known(target != "" && len(target) <= longestChain && (chain == "" || !isTarget(chain)))
+}
+
+// isTarget says whether words would take a chain for something else.
+func isTarget(chain string) bool {
+	targets := []string{"ACCEPT", "DROP", "RETURN", "DNAT", "MASQUERADE", "MARK", "REJECT", "SET"}
+	return slices.Contains(targets, chain) || strings.HasPrefix(chain, "-")
 }
 
 func verdictOf(data []byte) (code int32, chain string) {

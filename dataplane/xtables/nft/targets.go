@@ -56,10 +56,12 @@ func (e encoder) target(r rule, protocol string, x expressions) error {
 	return chain(t, unix.NFT_JUMP, x)
 }
 
+// longestChain is how long the name of a chain of iptables may be (XT_EXTENSION_MAXNAMELEN without a terminating zero).
+const longestChain = 28
+
 // chain leads to a chain. A target that this package does not know is taken for one, which the kernel then does not have.
 func chain(t extension, code int32, x expressions) error {
-	const longest = 28
-	if len(t.options) > 0 || t.name == "" || len(t.name) > longest {
+	if len(t.options) > 0 || t.name == "" || len(t.name) > longestChain {
 		return fmt.Errorf("%w: %v", ErrUnknown, t)
 	}
 	x.verdict(code, t.name)
