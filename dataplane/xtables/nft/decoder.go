@@ -69,7 +69,7 @@ func (r *rule) sayable() bool {
 		})
 	}
 	return utf8.ValidString(r.target.name) && !strings.ContainsFunc(r.target.name, odd) && !slices.ContainsFunc(r.header, oddOption) &&
-		!slices.ContainsFunc(append(r.matches[:len(r.matches):len(r.matches)], r.target),
+		!slices.ContainsFunc(append(slices.Clip(r.matches), r.target),
 			func(e extension) bool { return slices.ContainsFunc(e.options, oddOption) })
 }
 

@@ -121,10 +121,16 @@ func (w *world) edgePackets(ctx context.Context, seats []*seat) error {
 const cleanRules = "*nat\n-A PREROUTING -d 192.0.2.1/32 -p tcp -m tcp --dport 9 -j DNAT --to-destination 192.0.2.2:9\n" +
 	"-A POSTROUTING -s 192.0.2.1/32 -j MASQUERADE\nCOMMIT\n"
 
-// connectAll adds a clean node for each backend, opens connections to all targets in turn, and adds what was measured.
+// connectAll adds a clean node for each backend, opens connections to all targets in turn, and adds what was measured. A clean
+// node gets as many connections as any other: what is used less is in no cache.
 func (w *world) connectAll(ctx context.Context, n int, targets []*target) (err error) {
 	var clean []*seat
 	defer func() { err = errors.Join(err, w.leave(clean)) }()
+	each := map[*seat]int{}
+	for _, t := range targets {
+		each[t.seat]++
+	}
+	turns := slices.Clone(targets)
 	cleanOf := map[string]*target{}
 	for _, backend := range []string{"nft", "legacy"} {
 		s, err := w.take(ctx, &contestant{name: "clean-" + backend, backend: backend}, n)
@@ -137,9 +143,10 @@ func (w *world) connectAll(ctx context.Context, n int, targets []*target) (err e
 		}
 		cleanOf[backend] = &target{seat: s, metric: cleanMicros, next: direct(s)}
 		targets = append(targets, cleanOf[backend])
+		turns = append(turns, slices.Repeat([]*target{cleanOf[backend]}, each[targets[0].seat])...)
 	}
 	cleanOf[""] = cleanOf["nft"] // of nftables
-	if err := takeTurns(ctx, targets, w.options.Rounds); err != nil {
+	if err := takeTurns(ctx, turns, w.options.Rounds); err != nil {
 		return err
 	}
 	for _, t := range targets {
