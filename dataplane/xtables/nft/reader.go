@@ -152,6 +152,9 @@ func (r *Reader) addRules(ctx context.Context, rules Rules, p place) (interrupte
 	d.index = func(set string) (uint16, error) { return last.index, known(set == last.name) }
 	held := rules[p.table][p.chain]
 	interrupted, err = r.dump(ctx, unix.NFT_MSG_GETRULE, p, func(body []byte) error {
+		if placeOf(body, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN) != p {
+			return nil // a kernel that cannot list one chain lists all of them
+		}
 		words, err := d.wordsOf(body, func(chain string) bool { return strings.HasPrefix(chain, r.Prefix) }, p.chain)
 		if err != nil {
 			return fmt.Errorf("a rule of chain %s of table %s: %w", p.chain, p.table, err)
