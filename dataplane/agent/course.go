@@ -309,8 +309,8 @@ func (l *loop) examine(ctx context.Context, a *Assignment, world *catalog.World)
 	return next, l.checked.refused
 }
 
-// probeAhead finds out what this node can do while the API server sends what there is. Should that fail it is tried again, and
-// told, when it is needed.
+// probeAhead finds out what this node can do, and what its kernel holds, while the API server sends what there is. Should that
+// fail it is tried again, and told, when it is needed.
 func (l *loop) probeAhead(ctx context.Context) {
 	if l.tools != nil || l.probed {
 		return
@@ -318,6 +318,7 @@ func (l *loop) probeAhead(ctx context.Context) {
 	l.probed = true
 	if tools, err := xtables.Probe(ctx); err == nil {
 		l.useTools(tools)
+		tools.ReadAhead(ctx)
 	}
 }
 

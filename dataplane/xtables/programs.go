@@ -76,6 +76,16 @@ func (t *Programs) Read(ctx context.Context) (map[string]Dump, error) {
 	return parseSave(out), nil
 }
 
+// ReadAhead reads every table for the next Read, where that can be told afterwards whether they have changed since. What cannot be
+// read now is read then.
+func (t *Tools) ReadAhead(ctx context.Context) {
+	for _, f := range t.Families {
+		if f.Direct {
+			_ = f.reader.ReadAhead(ctx) // Read says what is wrong
+		}
+	}
+}
+
 // Write gives the kernel what is pending in tables, and the jumps that are missing. Where it can be, that is done by netlink
 // and in one transaction; otherwise by iptables-restore, in the order of the tables and each in one transaction. After an
 // error a table before the one that failed may have been written.

@@ -24,6 +24,14 @@ type Reader struct {
 
 	conn *netlink.Conn
 	sets *ipset.Kernel
+	// ahead is what was read for a Read to come; nil when nothing was.
+	ahead *snapshot
+}
+
+// snapshot is what the tables held after a number of transactions.
+type snapshot struct {
+	rules      Rules
+	generation uint32
 }
 
 // Rules are rules by table and chain, in their order, each as iptables-save prints it after "-A CHAIN". A chain without rules is
@@ -41,7 +49,7 @@ func (r *Reader) Close() (err error) {
 	if r.sets != nil {
 		err = errors.Join(err, r.sets.Close())
 	}
-	r.conn, r.sets = nil, nil
+	r.conn, r.sets, r.ahead = nil, nil, nil
 	return err
 }
 
@@ -49,6 +57,29 @@ func (r *Reader) Close() (err error) {
 // that it fills a buffer (__nf_tables_dump_rules). An error that wraps ErrUnknown says that a rule that is in one of the chains with the prefix, or leads to
 // one, cannot be put into words by this package. Any other such rule has a text that no other rule has.
 func (r *Reader) Read(ctx context.Context) (Rules, error) {
+	ahead := r.ahead
+	r.ahead = nil
+	if ahead != nil {
+		if now, err := r.generation(ctx); err == nil && now == ahead.generation {
+			return ahead.rules, nil
+		}
+	}
+	read, err := r.everything(ctx)
+	return read.rules, err
+}
+
+// ReadAhead reads everything for the next Read, which asks the kernel only whether anything has changed since. Its errors are those
+// of Read, which tries again.
+func (r *Reader) ReadAhead(ctx context.Context) error {
+	read, err := r.everything(ctx)
+	if err != nil {
+		return err
+	}
+	r.ahead = &read
+	return nil
+}
+
+func (r *Reader) everything(ctx context.Context) (snapshot, error) {
 	return r.consistent(ctx, func() (rules Rules, interrupted bool, err error) {
 		rules = Rules{}
 		interrupted, err = r.dump(ctx, unix.NFT_MSG_GETCHAIN, place{}, func(body []byte) error {
@@ -73,7 +104,7 @@ func (r *Reader) Read(ctx context.Context) (Rules, error) {
 // ReadChain reads the rules of one chain; nil where it is not there. Its errors are those of Read.
 func (r *Reader) ReadChain(ctx context.Context, table, chain string) ([]string, error) {
 	p := place{table, chain}
-	rules, err := r.consistent(ctx, func() (Rules, bool, error) {
+	read, err := r.consistent(ctx, func() (Rules, bool, error) {
 		rules := Rules{}
 		err := r.get(ctx, unix.NFT_MSG_GETCHAIN, p, func([]byte) { rules.add(p) })
 		if errors.Is(err, unix.ENOENT) {
@@ -85,7 +116,7 @@ func (r *Reader) ReadChain(ctx context.Context, table, chain string) ([]string, 
 		interrupted, err := r.addRules(ctx, rules, p)
 		return rules, interrupted, err
 	})
-	return rules[table][chain], err
+	return read.rules[table][chain], err
 }
 
 // tables are those of iptables.
@@ -102,26 +133,26 @@ func (rules Rules) add(p place) {
 }
 
 // consistent reads until nothing has changed meanwhile.
-func (r *Reader) consistent(ctx context.Context, read func() (rules Rules, interrupted bool, err error)) (Rules, error) {
+func (r *Reader) consistent(ctx context.Context, read func() (rules Rules, interrupted bool, err error)) (snapshot, error) {
 	const attempts = 5
 	for range attempts {
 		before, err := r.generation(ctx)
 		if err != nil {
-			return nil, err
+			return snapshot{}, err
 		}
 		rules, interrupted, err := read()
 		if err != nil {
-			return nil, err
+			return snapshot{}, err
 		}
 		after, err := r.generation(ctx)
 		if err != nil {
-			return nil, err
+			return snapshot{}, err
 		}
 		if !interrupted && before == after {
-			return rules, nil
+			return snapshot{rules, before}, nil
 		}
 	}
-	return nil, fmt.Errorf("reading tables: %w", ErrRestless)
+	return snapshot{}, fmt.Errorf("reading tables: %w", ErrRestless)
 }
 
 // generation is the number of transactions that were carried out.

@@ -30,6 +30,26 @@ var _ = Describe("A reader", func() {
 			Expect(rules).To(HaveKey("filter"))
 		}))
 
+		It("reads ahead, and again what has changed since ("+f.program+")", inNamespace(func(ctx SpecContext) {
+			f.restore("*nat\n:OURS - [0:0]\n-A OURS -p tcp -j ACCEPT\nCOMMIT\n")
+			r := f.reader()
+			ours := func() []string {
+				GinkgoHelper()
+				rules, err := r.Read(ctx)
+				Expect(err).NotTo(HaveOccurred())
+				return rules["nat"]["OURS"]
+			}
+			Expect(r.ReadAhead(ctx)).To(Succeed())
+			Expect(ours()).To(Equal([]string{" -p tcp -j ACCEPT"}))
+			Expect(r.ReadAhead(ctx)).To(Succeed())
+			f.restore("*nat\n-A OURS -p udp -j ACCEPT\nCOMMIT\n")
+			Expect(ours()).To(Equal([]string{" -p tcp -j ACCEPT", " -p udp -j ACCEPT"}))
+			Expect(r.ReadAhead(ctx)).To(Succeed())
+			Expect(ours()).To(HaveLen(2))
+			f.restore("*nat\n-F OURS\nCOMMIT\n")
+			Expect(ours()).To(BeEmpty(), "what was read ahead is read once")
+		}))
+
 		It("reads one chain ("+f.program+")", inNamespace(func(ctx SpecContext) {
 			r := f.reader()
 			Expect(r.ReadChain(ctx, "nat", "OURS")).To(BeNil(), "there is no table")

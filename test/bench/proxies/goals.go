@@ -6,12 +6,13 @@ import "math"
 type goal struct {
 	key
 	Ratio   float64 `json:"ratio"`
-	AtMost  float64 `json:"atMost"`
+	AtMost  float64 `json:"atMost,omitempty"`
+	AtLeast float64 `json:"atLeast,omitempty"`
 	Of      string  `json:"of"`
 	Reached bool    `json:"reached"`
 }
 
-// target of a goal: by metric, who is divided by, and how much it may be.
+// aim is the target of a goal: by metric, who is divided by, and how much it may be.
 type aim struct {
 	metric string
 	// from and to are the numbers of Services that it holds for.
@@ -19,6 +20,8 @@ type aim struct {
 	// of is a contestant, or one of the words below.
 	of     string
 	atMost float64
+	// atLeast is how much it has to be instead, of what is to be large; 0 for nothing of the kind.
+	atLeast float64
 	// contestant is whom it is about; both of ours when empty.
 	contestant string
 	// tail compares the 99th percentile too.
@@ -67,6 +70,7 @@ func aims() []aim {
 		{metric: flowsSeconds, to: anySize, of: best, atMost: 0.1},
 		{metric: flowsCPU, to: anySize, of: best, atMost: 0.1},
 		{metric: flowsLeft, to: anySize, of: itself, atMost: 0},
+		{metric: ceilingServices, of: best, atLeast: 5},
 		{metric: coldBytes, to: anySize, of: best, atMost: 1},
 		{metric: loneBytes, to: anySize, of: best, atMost: 1},
 	}
@@ -87,11 +91,13 @@ func (r *Results) judge() []goal {
 				if math.IsNaN(divisor) {
 					continue
 				}
-				g := goal{key: k, AtMost: a.atMost, Of: a.of, Ratio: value / divisor}
+				g := goal{key: k, AtMost: a.atMost, AtLeast: a.atLeast, Of: a.of, Ratio: value / divisor}
 				if q > 0.5 {
 					g.Metric += ", p99"
 				}
-				g.Reached = g.Ratio <= g.AtMost
+				if g.Reached = g.Ratio <= g.AtMost; a.atLeast > 0 {
+					g.Reached = g.Ratio >= a.atLeast
+				}
 				goals = append(goals, g)
 			}
 		}
@@ -117,12 +123,15 @@ func (r *Results) divisor(a aim, k key, q float64) float64 {
 	case same:
 		of = []string{map[string]string{agentNFT: proxyNFT, agentLegacy: proxyLegacy}[k.Contestant]}
 	}
-	lowest := math.NaN()
+	good := math.NaN()
 	for _, name := range of {
 		values := r.samples[key{name, k.Metric, k.Services}]
-		if len(values) > 0 && !(quantile(values, q) >= lowest) {
-			lowest = quantile(values, q)
+		if len(values) == 0 {
+			continue
+		}
+		if value := quantile(values, q); math.IsNaN(good) || (value > good) == (a.atLeast > 0) {
+			good = value
 		}
 	}
-	return lowest
+	return good
 }

@@ -27,8 +27,10 @@ import (
 type Options struct {
 	// Root is the folder of the repository: the agent is in bin.
 	Root string
-	// Sizes are the numbers of Services with one endpoint each.
-	Sizes []int
+	// Sizes are the numbers of Services, and PerService is how many endpoints each of them has. Their changes are measured where
+	// that is one.
+	Sizes      []int
+	PerService int
 	// Changes is how often a lone change is timed, and Churn for how long endpoints change all the time.
 	Changes int
 	Churn   time.Duration
@@ -47,6 +49,8 @@ type Options struct {
 	Only []string
 	// Edges says whether node ports, a large Service and flows are measured too.
 	Edges bool
+	// Ceiling says that nothing is measured but how many Services, of Sizes, a proxy keeps up with.
+	Ceiling bool
 }
 
 // parse reads options from flags. A full run takes hours: kube-proxy alone needs many minutes for 20,000 Services.
@@ -57,6 +61,8 @@ func parse(args []string) (Options, error) {
 	flags.StringVar(&o.Root, "root", ".", "the folder of the repository")
 	size := flags.String("size", "default", "default, or full: also 20,000 Services, and longer")
 	numbers := flags.String("services", "", "numbers of Services, with commas, instead of those of the size")
+	flags.IntVar(&o.PerService, "endpoints", 1, "endpoints of each Service; changes are measured where it is one")
+	flags.BoolVar(&o.Ceiling, "ceiling", false, "measure only how many Services, of -services in their order, each keeps up with")
 	only := flags.String("only", "", "contestants to measure, with commas, such as agent-nft; all when empty")
 	edges := flags.Bool("edges", true, "measure node ports, a large Service and flows too")
 	idle := flags.Duration("idle", 0, "for how long proxies are watched doing nothing, instead of for that of the size")
@@ -82,6 +88,9 @@ func parse(args []string) (Options, error) {
 			}
 			o.Sizes = append(o.Sizes, n)
 		}
+	}
+	if o.PerService < 1 || o.PerService > maxPerService {
+		return o, fmt.Errorf("-endpoints is %d: it has to be a number from 1 to %d", o.PerService, maxPerService)
 	}
 	if *only != "" {
 		o.Only = strings.Split(*only, ",")

@@ -22,6 +22,9 @@ func measure(ctx context.Context, o Options, tell func(format string, args ...an
 	if err := w.prepare(ctx); err != nil {
 		return nil, err
 	}
+	if o.Ceiling {
+		return w.results, w.ceiling(ctx)
+	}
 	// What goes wrong with one part says nothing about the next.
 	var failures []error
 	if o.Edges {
@@ -62,7 +65,11 @@ func (w *world) size(ctx context.Context, n int) (err error) {
 
 // course is what each contestant goes through. At its end its process is gone and its rules are there.
 func (s *seat) course(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{s.coldStart, s.loneChanges, s.churn5, s.churn100, s.idle, s.restart, s.finish} {
+	steps := []func(context.Context) error{s.coldStart, s.loneChanges, s.churn5, s.churn100, s.idle, s.restart, s.finish}
+	if s.world.options.PerService > 1 {
+		steps = []func(context.Context) error{s.coldStart, s.idle, s.restart, s.finish}
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}

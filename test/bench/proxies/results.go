@@ -71,13 +71,16 @@ func (r *Results) print(w io.Writer) {
 		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s to %s\t%s\t%d\t\n", k.Services, k.Metric, k.Contestant,
 			number(median(v)), number(quantile(v, 0.25)), number(quantile(v, 0.75)), number(quantile(v, 0.99)), len(v))
 	}
-	fmt.Fprintf(table, "\n\t\t\t\t\t\t\t\nSERVICES\tTO BE REACHED\tCONTESTANT\tRATIO\tAT MOST\tOF\t\t\n")
+	fmt.Fprintf(table, "\n\t\t\t\t\t\t\t\nSERVICES\tTO BE REACHED\tCONTESTANT\tRATIO\tBOUND\tOF\t\t\n")
 	for _, g := range r.judge() {
-		verdict := "reached"
+		verdict, bound := "reached", "at most "+number(g.AtMost)
+		if g.AtLeast > 0 {
+			bound = "at least " + number(g.AtLeast)
+		}
 		if !g.Reached {
 			verdict = "MISSED"
 		}
-		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", g.Services, g.Metric, g.Contestant, number(g.Ratio), number(g.AtMost), g.Of, verdict)
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t\n", g.Services, g.Metric, g.Contestant, number(g.Ratio), bound, g.Of, verdict)
 	}
 	_ = table.Flush() // the reader is gone
 }

@@ -16,11 +16,17 @@ func TestJudge(t *testing.T) {
 	r.add(agentLegacy, loneMS, 20_000, 1, 1, 30)
 	r.add(proxyLegacy, loneMS, 20_000, 10, 10, 100)
 	r.add(proxyNFT, coldSeconds, 5_000, 1) // of nobody of ours
+	r.add(agentNFT, ceilingServices, 0, 8_000)
+	r.add(agentLegacy, ceilingServices, 0, 4_000)
+	r.add(proxyTables, ceilingServices, 0, 1_000)
+	r.add(proxyNFT, ceilingServices, 0, 500)
 	want := []goal{
-		{key{agentNFT, restartChains, 5_000}, 1, 0, itself, false},
-		{key{agentLegacy, loneMS, 20_000}, 0.1, 0.15, proxyLegacy, true},
-		{key{agentLegacy, loneMS + ", p99", 20_000}, 0.3, 0.15, proxyLegacy, false},
-		{key{agentNFT, residentMB, 5_000}, 0.3, 0.25, best, false},
+		{key: key{agentNFT, restartChains, 5_000}, Ratio: 1, Of: itself},
+		{key: key{agentLegacy, loneMS, 20_000}, Ratio: 0.1, AtMost: 0.15, Of: proxyLegacy, Reached: true},
+		{key: key{agentLegacy, loneMS + ", p99", 20_000}, Ratio: 0.3, AtMost: 0.15, Of: proxyLegacy},
+		{key: key{agentNFT, residentMB, 5_000}, Ratio: 0.3, AtMost: 0.25, Of: best},
+		{key: key{agentNFT, ceilingServices, 0}, Ratio: 8, AtLeast: 5, Of: best, Reached: true},
+		{key: key{agentLegacy, ceilingServices, 0}, Ratio: 4, AtLeast: 5, Of: best},
 	}
 	if diff := cmp.Diff(want, r.judge(), cmp.AllowUnexported(goal{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -49,6 +55,8 @@ func TestParse(t *testing.T) {
 		"full":         {[]string{"-size=full"}, true},
 		"numbers":      {[]string{"-services=100,200"}, true},
 		"another size": {[]string{"-size=huge"}, false},
+		"endpoints":    {[]string{"-endpoints=10"}, true},
+		"no endpoints": {[]string{"-endpoints=0"}, false},
 		"no number":    {[]string{"-services=many"}, false},
 		"too many":     {[]string{"-services=70000"}, false},
 	} {

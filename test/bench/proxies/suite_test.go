@@ -20,7 +20,7 @@ func TestProxies(t *testing.T) {
 var _ = Describe("A small run", func() {
 	It("measures everything of everybody who takes part", func(ctx context.Context) {
 		results, err := measure(ctx, Options{
-			Root: "../../..", Sizes: []int{20}, Changes: 2, Churn: 300 * time.Millisecond, Mass: time.Second, Idle: 100 * time.Millisecond,
+			Root: "../../..", Sizes: []int{20}, PerService: 1, Changes: 2, Churn: 300 * time.Millisecond, Mass: time.Second, Idle: 100 * time.Millisecond,
 			Rounds: 30, NodePorts: 20, Endpoints: 40, Flows: 2_000, Edges: true, Only: []string{agentNFT, agentLegacy, proxyTables},
 		}, GinkgoWriter.Printf)
 		Expect(err).NotTo(HaveOccurred())
@@ -29,7 +29,7 @@ var _ = Describe("A small run", func() {
 			judged[g.Metric] = true
 		}
 		for _, a := range aims() {
-			if a.from == 0 && a.of != proxyNFT && a.of != proxyLegacy && a.of != same {
+			if a.from == 0 && a.metric != ceilingServices && a.of != proxyNFT && a.of != proxyLegacy && a.of != same {
 				Expect(judged).To(HaveKey(a.metric))
 			}
 		}
@@ -40,6 +40,17 @@ var _ = Describe("A small run", func() {
 			written, measured := results.get(name, restartChains, 20)
 			Expect(measured).To(BeTrue())
 			Expect(written).To(BeZero(), name)
+		}
+	})
+
+	It("measures how many Services are kept up with", func(ctx context.Context) {
+		results, err := measure(ctx, Options{
+			Root: "../../..", Sizes: []int{20, 30}, PerService: 3, Churn: 300 * time.Millisecond, Ceiling: true, Only: []string{agentNFT, agentLegacy},
+		}, GinkgoWriter.Printf)
+		Expect(err).NotTo(HaveOccurred())
+		for _, name := range []string{agentNFT, agentLegacy} {
+			carried, _ := results.get(name, ceilingServices, 0)
+			Expect(carried).To(BeEquivalentTo(30), name)
 		}
 	})
 })

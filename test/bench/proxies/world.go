@@ -72,8 +72,20 @@ func nth(p netip.Prefix, n int) netip.Addr {
 
 func name(i int) string { return fmt.Sprintf("svc-%05d", i) }
 
-// endpoint is the endpoint of Service i before it changes, and fresh one that no Service had before.
+// endpoint is the first endpoint of Service i before it changes, and fresh one that no Service had before.
 func endpoint(i int) netip.Addr { return nth(endpointRange, 1<<16+i) }
+
+// maxPerService leaves the endpoints of 10,000 Services room in endpointRange.
+const maxPerService = 13
+
+// endpoints are all endpoints of Service i.
+func (w *world) endpoints(i int) []netip.Addr {
+	all := []netip.Addr{endpoint(i)}
+	for j := range w.options.PerService - 1 {
+		all = append(all, nth(endpointRange, 3<<17+i*(w.options.PerService-1)+j))
+	}
+	return all
+}
 
 func (w *world) fresh() netip.Addr {
 	return nth(endpointRange, 1<<17+int(w.generation.Add(1)%(1<<16)))
@@ -89,7 +101,7 @@ func (w *world) grow(ctx context.Context, n int) error {
 	var services, slices []client.Object
 	for i := w.n; i < n; i++ {
 		services = append(services, churn.Service(metav1.NamespaceDefault, name(i), w.clusterIPs[i]))
-		slices = append(slices, slice(name(i), endpoint(i)))
+		slices = append(slices, slice(name(i), w.endpoints(i)...))
 	}
 	w.n = max(w.n, n)
 	return w.create(ctx, slices, services)
