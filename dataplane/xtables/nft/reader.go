@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -81,24 +82,60 @@ func (r *Reader) ReadAhead(ctx context.Context) error {
 
 func (r *Reader) everything(ctx context.Context) (snapshot, error) {
 	return r.consistent(ctx, func() (rules Rules, interrupted bool, err error) {
-		rules = Rules{}
+		var places []place
 		interrupted, err = r.dump(ctx, unix.NFT_MSG_GETCHAIN, place{}, func(body []byte) error {
 			p := placeOf(body, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME)
 			if slices.Contains(tables(), p.table) {
-				rules.add(p)
+				places = append(places, p)
 			}
 			return nil
 		})
-		for table, chains := range rules {
-			for chain := range chains {
-				if err != nil || interrupted {
-					break
-				}
-				interrupted, err = r.addRules(ctx, rules, place{table, chain})
-			}
+		if err != nil || interrupted {
+			return nil, interrupted, err
 		}
-		return rules, interrupted, err
+		held, interrupted, err := r.rulesOfAll(ctx, places)
+		if err != nil || interrupted {
+			return nil, interrupted, err
+		}
+		rules = Rules{}
+		for i, p := range places {
+			rules.set(p, held[i])
+		}
+		return rules, false, nil
 	})
+}
+
+// rulesOfAll reads the rules of many chains. Another socket shares the work: half of it is the kernel's, and half is decoding.
+func (r *Reader) rulesOfAll(ctx context.Context, places []place) (rules [][]string, interrupted bool, err error) {
+	rules = make([][]string, len(places))
+	var taken atomic.Int64
+	var cut atomic.Bool
+	work := func(r *Reader) error {
+		for i := taken.Add(1) - 1; i < int64(len(places)) && !cut.Load(); i = taken.Add(1) - 1 {
+			held, interrupted, err := r.rulesOf(ctx, places[i])
+			if err != nil || interrupted {
+				cut.Store(true)
+				return err
+			}
+			rules[i] = held
+		}
+		return nil
+	}
+	const few = 64
+	if len(places) < few {
+		err = work(r)
+		return rules, cut.Load(), err
+	}
+	// Opened here: a socket belongs to the network namespace of the thread that opens it.
+	other := &Reader{IPv6: r.IPv6, Prefix: r.Prefix}
+	if err := errors.Join(other.open(), other.openSets()); err != nil {
+		return nil, false, errors.Join(err, other.Close())
+	}
+	done := make(chan error, 1)
+	go func() { done <- work(other) }()
+	err = work(r)
+	err = errors.Join(err, <-done, other.Close())
+	return rules, cut.Load(), err
 }
 
 // ReadChain reads the rules of one chain; nil where it is not there. Its errors are those of Read.
@@ -106,14 +143,16 @@ func (r *Reader) ReadChain(ctx context.Context, table, chain string) ([]string, 
 	p := place{table, chain}
 	read, err := r.consistent(ctx, func() (Rules, bool, error) {
 		rules := Rules{}
-		err := r.get(ctx, unix.NFT_MSG_GETCHAIN, p, func([]byte) { rules.add(p) })
+		there := false
+		err := r.get(ctx, unix.NFT_MSG_GETCHAIN, p, func([]byte) { there = true })
 		if errors.Is(err, unix.ENOENT) {
 			return rules, false, nil
 		}
-		if err != nil {
+		if err != nil || !there {
 			return rules, false, err
 		}
-		interrupted, err := r.addRules(ctx, rules, p)
+		held, interrupted, err := r.rulesOf(ctx, p)
+		rules.set(p, held)
 		return rules, interrupted, err
 	})
 	return read.rules[table][chain], err
@@ -125,11 +164,11 @@ func tables() []string { return []string{"raw", "mangle", "nat", "filter", "secu
 // place is a chain of a table; everywhere when it is empty.
 type place struct{ table, chain string }
 
-func (rules Rules) add(p place) {
+func (rules Rules) set(p place, held []string) {
 	if rules[p.table] == nil {
 		rules[p.table] = map[string][]string{}
 	}
-	rules[p.table][p.chain] = []string{}
+	rules[p.table][p.chain] = held
 }
 
 // consistent reads until nothing has changed meanwhile.
@@ -167,8 +206,8 @@ func (r *Reader) generation(ctx context.Context) (generation uint32, err error) 
 	return generation, err
 }
 
-// addRules adds the rules of a chain.
-func (r *Reader) addRules(ctx context.Context, rules Rules, p place) (interrupted bool, err error) {
+// rulesOf reads the rules of a chain.
+func (r *Reader) rulesOf(ctx context.Context, p place) (held []string, interrupted bool, err error) {
 	var last struct {
 		index uint16
 		name  string
@@ -181,7 +220,7 @@ func (r *Reader) addRules(ctx context.Context, rules Rules, p place) (interrupte
 	}
 	// It is asked for what was looked up a moment ago.
 	d.index = func(set string) (uint16, error) { return last.index, known(set == last.name) }
-	held := rules[p.table][p.chain]
+	held = []string{}
 	interrupted, err = r.dump(ctx, unix.NFT_MSG_GETRULE, p, func(body []byte) error {
 		if placeOf(body, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN) != p {
 			return nil // a kernel that cannot list one chain lists all of them
@@ -193,8 +232,7 @@ func (r *Reader) addRules(ctx context.Context, rules Rules, p place) (interrupte
 		held = append(held, words)
 		return nil
 	})
-	rules[p.table][p.chain] = held
-	return interrupted, err
+	return held, interrupted, err
 }
 
 // wordsOf puts a rule of a chain into words. One that cannot be has a text of its own, unless it concerns chains of ours.
@@ -220,12 +258,17 @@ func (d decoder) wordsOf(body []byte, ours func(chain string) bool, chain string
 }
 
 func (r *Reader) setName(ctx context.Context, index uint16) (name string, err error) {
-	if r.sets == nil {
-		if r.sets, err = ipset.Open(); err != nil {
-			return "", err
-		}
+	if err := r.openSets(); err != nil {
+		return "", err
 	}
 	return r.sets.Name(ctx, index)
+}
+
+func (r *Reader) openSets() (err error) {
+	if r.sets == nil {
+		r.sets, err = ipset.Open()
+	}
+	return err
 }
 
 // sizeofFamily is the size of struct nfgenmsg, which begins every message.
