@@ -37,8 +37,10 @@ type api struct {
 	objects  map[string]map[string]object // by resource and namespace/name
 	watchers map[string][]chan watch.Event
 	history  map[string][]happened
-	queries  map[string]string
-	absent   map[string]bool
+	// oldest is the version from which on watches are taken, by resource.
+	oldest  map[string]int
+	queries map[string]string
+	absent  map[string]bool
 }
 
 // happened is an event that watches from an earlier version on are told.
@@ -55,7 +57,7 @@ type object interface {
 func newAPI(t *testing.T) *api {
 	a := &api{
 		t: t, version: 1, objects: map[string]map[string]object{}, watchers: map[string][]chan watch.Event{},
-		history: map[string][]happened{}, queries: map[string]string{}, absent: map[string]bool{},
+		history: map[string][]happened{}, oldest: map[string]int{}, queries: map[string]string{}, absent: map[string]bool{},
 	}
 	a.Server = httptest.NewServer(http.HandlerFunc(a.serve))
 	t.Cleanup(func() { a.cut(); a.CloseClientConnections(); a.Close() })
@@ -122,14 +124,21 @@ func (a *api) send(resource string, e watch.Event) {
 	}
 }
 
-// expire ends the watches of a resource with an error that makes clients list again.
+// expire ends the watches of a resource with an error that makes clients list again, and those that a client is about to begin
+// after an earlier list.
 func (a *api) expire(resource string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.send(resource, watch.Event{Type: watch.Error, Object: &metav1.Status{
+	a.version++
+	a.oldest[resource] = a.version
+	a.send(resource, expired())
+}
+
+func expired() watch.Event {
+	return watch.Event{Type: watch.Error, Object: &metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
 		Status:   metav1.StatusFailure, Code: http.StatusGone, Reason: metav1.StatusReasonExpired, Message: "too old",
-	}})
+	}}
 }
 
 // cut ends all watches.
@@ -226,6 +235,9 @@ func (a *api) subscribe(resource string, r *http.Request) (events chan watch.Eve
 		bookmark.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 		events <- watch.Event{Type: watch.Bookmark, Object: bookmark}
 	} else if from, err := strconv.Atoi(q.Get("resourceVersion")); err == nil {
+		if from < a.oldest[resource] {
+			events <- expired()
+		}
 		for _, h := range a.history[resource] {
 			if h.version > from {
 				events <- h.Event
