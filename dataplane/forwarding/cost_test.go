@@ -72,8 +72,8 @@ func TestWhatTheTableKeeps(t *testing.T) {
 		services, endpoints int
 		limit               uint64 // bytes for each Service
 	}{
-		"one endpoint each":  {10_000, 1, 800},  // 666 when this was written
-		"ten endpoints each": {2_000, 10, 1500}, // 1237 when this was written
+		"one endpoint each":  {10_000, 1, 600},  // 493 when this was written
+		"ten endpoints each": {2_000, 10, 1200}, // 1013 when this was written
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := inUse()

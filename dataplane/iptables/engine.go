@@ -105,7 +105,8 @@ func (e *Engine) Rules() int {
 type engine struct {
 	tools  *xtables.Programs
 	render renderer
-	ports  map[forwarding.PortID]*forwarding.ServicePort
+	// ports are those in the forwarding table.
+	ports map[*forwarding.ServicePort]struct{}
 
 	// The tree of table nat and those of table filter, which list what the former has sent nowhere.
 	addresses, nodePorts, inRange, closed, closedPorts *tree
@@ -126,7 +127,9 @@ type tree struct {
 	*dispatch.Tree[frontend]
 	name           string
 	addressNibbles int
-	rules          func(f frontend, match string) []string
+	// stands says whether a frontend has rules in the tree, and rules are those for packets that match.
+	stands func(f frontend) bool
+	rules  func(f frontend, match string) []string
 	// otherwise ends every chain of the tree.
 	otherwise []string
 }
@@ -141,23 +144,31 @@ func newEngine(t *xtables.Programs, settings Settings) *engine {
 	e := &engine{
 		tools:  t,
 		render: renderer{Programs: t, settings: settings},
-		ports:  map[forwarding.PortID]*forwarding.ServicePort{},
+		ports:  map[*forwarding.ServicePort]struct{}{},
 		nat:    xtables.NewTable("nat", prefix), filter: xtables.NewTable("filter", prefix),
 		glance: t.NewGlance("nat", "filter"), order: xtables.NewOrder(), sets: newSets(t.IPv6),
 		stale: true,
 	}
 	nibbles := dispatch.AddressNibbles(t.IPv6)
-	forward := func(f frontend, match string) []string { return e.render.frontend(f.port, f.Frontend, match) }
-	closed := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, false) }
-	closedInRange := func(f frontend, match string) []string { return e.render.closed(f.Frontend, match, true) }
-	newTree := func(name string, nibbles int, rules func(frontend, string) []string, otherwise []string) *tree {
-		return &tree{dispatch.New[frontend](), name, nibbles, rules, otherwise}
+	forward := func(name string, nibbles int) *tree {
+		return &tree{
+			Tree: dispatch.New[frontend](), name: name, addressNibbles: nibbles,
+			stands: func(f frontend) bool { return e.render.stands(f.port, f.Frontend) },
+			rules:  func(f frontend, match string) []string { return e.render.frontend(f.port, f.Frontend, match) },
+		}
 	}
-	e.addresses = newTree(chainAddresses, nibbles, forward, nil)
-	e.nodePorts = newTree(chainNodePorts, 0, forward, nil)
-	e.inRange = newTree(chainRange, nibbles, closedInRange, t.RefuseAll())
-	e.closed = newTree(chainClosed, nibbles, closed, nil)
-	e.closedPorts = newTree(chainClosedPorts, 0, closed, nil)
+	closed := func(name string, nibbles int, inRange bool, otherwise []string) *tree {
+		return &tree{
+			Tree: dispatch.New[frontend](), name: name, addressNibbles: nibbles, otherwise: otherwise,
+			stands: func(f frontend) bool { return e.render.closed(f.Frontend, inRange) != "" },
+			rules: func(f frontend, match string) []string {
+				return []string{match + e.render.closed(f.Frontend, inRange)}
+			},
+		}
+	}
+	e.addresses, e.nodePorts = forward(chainAddresses, nibbles), forward(chainNodePorts, 0)
+	e.inRange = closed(chainRange, nibbles, true, t.RefuseAll())
+	e.closed, e.closedPorts = closed(chainClosed, nibbles, false, nil), closed(chainClosedPorts, 0, false, nil)
 	return e
 }
 
@@ -167,13 +178,13 @@ func (e *engine) filterTrees() []*tree { return []*tree{e.inRange, e.closed, e.c
 // note takes a change of the forwarding table in. While what the kernel holds is not known that is all there is to do.
 func (e *engine) note(c forwarding.Change) {
 	if c.Old != nil && c.Old.ID.IPv6 == e.render.IPv6 {
-		delete(e.ports, c.Old.ID)
+		delete(e.ports, c.Old)
 		if !e.stale {
 			e.unlist(c.Old)
 		}
 	}
 	if c.New != nil && c.New.ID.IPv6 == e.render.IPv6 {
-		e.ports[c.New.ID] = c.New
+		e.ports[c.New] = struct{}{}
 		if !e.stale {
 			e.list(c.New)
 		}
@@ -206,7 +217,7 @@ func (e *engine) list(p *forwarding.ServicePort) {
 	for i := range p.Frontends {
 		f := frontend{p, &p.Frontends[i]}
 		for _, t := range e.treesOf(f.Frontend) {
-			if len(t.rules(f, "")) > 0 {
+			if t.stands(f) {
 				t.Set(dispatch.KeyOf(f.Key), f)
 			}
 		}
@@ -244,7 +255,7 @@ func (e *engine) renderAll() {
 		t.DropAll()
 	}
 	e.sets.dropAll()
-	for _, p := range e.ports {
+	for p := range e.ports {
 		e.list(p)
 	}
 }

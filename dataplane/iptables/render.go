@@ -84,24 +84,32 @@ func byClass(p *forwarding.ServicePort) *forwarding.Frontend {
 	return nil
 }
 
-// frontend renders what stands in the dispatch tree of table nat.
-func (r *renderer) frontend(p *forwarding.ServicePort, f *forwarding.Frontend, match string) []string {
-	classes := byClass(p)
+// stands says whether frontend renders anything. It is asked of all Services when an agent starts.
+func (r *renderer) stands(p *forwarding.ServicePort, f *forwarding.Frontend) bool {
 	switch {
 	case f.Otherwise == forwarding.Ignore:
-		return r.leaveAlone(f, match)
+		return r.takesMarkBack(f)
 	case !leads(f):
+		return false
+	}
+	return len(f.Sources) > 0 || r.usesClasses(p, f) || len(p.Backends(f.Routes[forwarding.Remote].Pool)) > 0
+}
+
+// frontend renders what stands in the dispatch tree of table nat.
+func (r *renderer) frontend(p *forwarding.ServicePort, f *forwarding.Frontend, match string) []string {
+	switch {
+	case !r.stands(p, f):
 		return nil
+	case f.Otherwise == forwarding.Ignore:
+		return []string{fmt.Sprintf("%s -j MARK --set-xmark 0x0/%#x", match, uint32(1)<<r.settings.MarkBit)}
 	case len(f.Sources) > 0:
 		return []string{match + " -g " + prefix + "F-" + portDigest(p.ID)}
-	case classes != nil && f.Kind != forwarding.ClusterIP && f.Routes == classes.Routes:
+	case r.usesClasses(p, f):
 		return []string{match + " -g " + prefix + "X-" + portDigest(p.ID)}
 	}
 	route := f.Routes[forwarding.Remote]
 	forward := r.toPool(match, p, route.Pool)
 	switch {
-	case len(forward) == 0:
-		return nil
 	case f.Kind == forwarding.ClusterIP && r.marksOffCluster() && !r.settings.inServiceCIDR(f.Key.Addr):
 		return append([]string{match + " -j " + chainOffCluster}, forward...)
 	case f.Kind != forwarding.ClusterIP && route.Masquerade:
@@ -110,33 +118,36 @@ func (r *renderer) frontend(p *forwarding.ServicePort, f *forwarding.Frontend, m
 	return forward
 }
 
-// leaveAlone takes back the mark that every packet to the cluster IP range got.
-func (r *renderer) leaveAlone(f *forwarding.Frontend, match string) []string {
-	if !r.marksOffCluster() || !r.settings.inServiceCIDR(f.Key.Addr) {
-		return nil
-	}
-	return []string{fmt.Sprintf("%s -j MARK --set-xmark 0x0/%#x", match, uint32(1)<<r.settings.MarkBit)}
+// usesClasses says whether a frontend goes on to the chain that treats classes of clients differently.
+func (r *renderer) usesClasses(p *forwarding.ServicePort, f *forwarding.Frontend) bool {
+	classes := byClass(p)
+	return classes != nil && f.Kind != forwarding.ClusterIP && f.Routes == classes.Routes
+}
+
+// takesMarkBack says whether a frontend that is somebody else's has to lose the mark that every packet to the cluster IP range got.
+func (r *renderer) takesMarkBack(f *forwarding.Frontend) bool {
+	return r.marksOffCluster() && r.settings.inServiceCIDR(f.Key.Addr)
 }
 
 // closed renders what stands in the dispatch trees of table filter: what becomes of packets that no rule of table nat
-// has sent to a backend. inRange says that the tree rejects what it does not list.
-func (r *renderer) closed(f *forwarding.Frontend, match string, inRange bool) []string {
+// has sent to a backend; nothing where that is not for the tree to say. inRange says that the tree rejects what it does not list.
+func (r *renderer) closed(f *forwarding.Frontend, inRange bool) string {
 	switch {
 	case f.Otherwise == forwarding.Ignore && inRange:
-		return []string{match + " -j RETURN"}
+		return " -j RETURN"
 	case f.Otherwise == forwarding.Ignore, f.Open():
-		return nil
+		return ""
 	case f.Otherwise == forwarding.Drop:
-		return []string{match + " -j DROP"}
+		return " -j DROP"
 	case inRange:
-		return nil
+		return ""
 	}
-	return []string{match + r.Refuse(f.Key.Protocol)}
+	return r.Refuse(f.Key.Protocol)
 }
 
 // chains renders the chains that belong to one Service port.
 func (r *renderer) chains(p *forwarding.ServicePort) []xtables.Chain {
-	used := map[forwarding.Pool]bool{}
+	var used [forwarding.Local + 1]bool
 	var sources *forwarding.Frontend
 	for i := range p.Frontends {
 		f := &p.Frontends[i]

@@ -66,7 +66,9 @@ func (s *Table) Found(d Dump) {
 }
 
 // Forget takes back everything that was asked for and not written.
-func (s *Table) Forget() { clear(s.pending) }
+func (s *Table) Forget() {
+	s.pending = map[string]*Chain{} // clear would keep room for as many as there ever were
+}
 
 // Want asks for a chain. Nothing is written where the kernel has it already.
 func (s *Table) Want(c Chain) {
@@ -125,7 +127,7 @@ func (s *Table) written() {
 			s.rules += len(c.Rules)
 		}
 	}
-	clear(s.pending)
+	s.Forget()
 }
 
 // Dump is a table as iptables-save prints it: chains and their rules, each without "-A NAME".

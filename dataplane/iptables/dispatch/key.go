@@ -26,21 +26,31 @@ func AddressNibbles(ipv6 bool) int {
 
 // KeyOf is the key of a frontend. A frontend without a port stands for the whole address.
 func KeyOf(k forwarding.Key) Key {
-	var nibbles []byte
+	var nibbles [2*16 + 1 + 4]byte
+	n := 0
+	add := func(nibble byte) {
+		nibbles[n] = nibble
+		n++
+	}
 	if k.Addr.IsValid() {
-		for _, b := range k.Addr.AsSlice() {
-			nibbles = append(nibbles, b>>4, b&15)
+		raw := k.Addr.As16()
+		for _, b := range raw[len(raw)-k.Addr.BitLen()/8:] {
+			add(b >> 4)
+			add(b & 15)
 		}
 	}
 	if k.Protocol == 0 {
-		return Key(nibbles)
+		return Key(nibbles[:n])
 	}
 	for i, p := range protocols() {
 		if p == k.Protocol {
-			nibbles = append(nibbles, byte(i))
+			add(byte(i))
 		}
 	}
-	return Key(append(nibbles, byte(k.Port>>12), byte(k.Port>>8&15), byte(k.Port>>4&15), byte(k.Port&15)))
+	for shift := 12; shift >= 0; shift -= 4 {
+		add(byte(k.Port >> shift & 15))
+	}
+	return Key(nibbles[:n])
 }
 
 // Match is what a prefix asks of a packet. A zero field asks nothing.

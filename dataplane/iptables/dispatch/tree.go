@@ -170,7 +170,7 @@ func (t *Tree[V]) Dirty(visit func(prefix Key, chain *Chain[V])) {
 	for prefix := range t.dirty {
 		visit(prefix, t.chain(prefix))
 	}
-	clear(t.dirty)
+	t.dirty = map[Key]bool{} // clear would keep room for as many as there ever were
 }
 
 // TouchAll marks every chain, as after a change of how rules are written.
