@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
+	connection "github.com/serviceproxy/service-proxy-operator/test/bench/connect"
 )
 
 // rig is a client and a server with routers between them, each the only way to certain addresses:
@@ -191,24 +192,10 @@ func sample(targets []*target) error {
 
 // timeConnect connects, says how long that took, and resets the connection.
 func timeConnect(to netip.AddrPort) (time.Duration, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := connection.Socket(5 * time.Second)
 	if err != nil {
-		return 0, fmt.Errorf("making a socket: %w", err)
+		return 0, err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	// Closing sends a reset: no port is left waiting that could run out.
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
-		return 0, fmt.Errorf("asking for a reset: %w", err)
-	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 5}); err != nil {
-		return 0, fmt.Errorf("setting a timeout: %w", err)
-	}
-	addr := &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
-	start := time.Now()
-	err = unix.Connect(fd, addr)
-	took := time.Since(start)
-	if err != nil {
-		return 0, fmt.Errorf("connecting to %s: %w", to, err)
-	}
-	return took, nil
+	return connection.Time(fd, to)
 }

@@ -87,6 +87,7 @@ func changes(b *testing.B, c *cluster.Cluster, services int, r results) {
 			generation++
 			r.count(ours, oneChange, traced(b, os.Getpid(), func() { e.change(b, i, generation) }))
 			r.count(kubeProxys, oneChange, traced(b, k.Pid(), func() { k.change(b, i, generation) }))
+			packets(b, c, mine, node, services, r)
 			if err := c.Client().Update(b.Context(), object(i, 0)); err != nil {
 				b.Fatal(err)
 			}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/serviceproxy/service-proxy-operator/test/bench/connect"
 	"github.com/serviceproxy/service-proxy-operator/test/churn"
 )
 
@@ -45,7 +46,7 @@ func (s *seat) sockets(ctx context.Context) (<-chan int, func() error) {
 		defer close(made)
 		ended <- s.client.Do(func() error {
 			for {
-				fd, err := open(5 * time.Second)
+				fd, err := connect.Socket(5 * time.Second)
 				if err != nil {
 					return err
 				}
@@ -193,7 +194,7 @@ func takeTurns(ctx context.Context, targets []*target, rounds int) (err error) {
 				if !ok {
 					return cmp.Or(context.Cause(ctx), fmt.Errorf("%s: there are no more sockets", t.seat.name))
 				}
-				took, err := connect(fd, t.next())
+				took, err := connect.Time(fd, t.next())
 				_ = unix.Close(fd) // resets the connection
 				switch {
 				case disturbed(err):

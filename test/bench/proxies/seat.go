@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/serviceproxy/service-proxy-operator/test/churn"
@@ -57,9 +54,11 @@ func (w *world) take(ctx context.Context, c *contestant, services int) (s *seat,
 		return s, err
 	}
 	s.client, s.server = pods[0], pods[1]
-	if err := s.openServer(ctx); err != nil {
+	stop, err := churn.Serve(ctx, s.node, s.server, endpointRange)
+	if err != nil {
 		return s, err
 	}
+	s.closers = append(s.closers, stop)
 	if s.meter, err = newMeter("bench-" + name); err != nil {
 		return s, err
 	}
@@ -91,48 +90,6 @@ func (s *seat) lastWords() string {
 		return ""
 	}
 	return s.process.Tail(30)
-}
-
-// openServer has the server answer at every endpoint, by the address that it was asked at.
-func (s *seat) openServer(ctx context.Context) error {
-	network := &net.IPNet{IP: endpointRange.Addr().AsSlice(), Mask: net.CIDRMask(endpointRange.Bits(), 32)}
-	if err := s.server.Configure(func(links *netlink.Handle) error {
-		lo, err := links.LinkByName("lo")
-		if err != nil {
-			return err
-		}
-		return links.RouteAdd(&netlink.Route{Dst: network, LinkIndex: lo.Attrs().Index,
-			Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: unix.RT_SCOPE_HOST})
-	}); err != nil {
-		return fmt.Errorf("giving the server its addresses: %w", err)
-	}
-	if err := s.node.Configure(func(links *netlink.Handle) error {
-		return links.RouteAdd(&netlink.Route{Dst: network, Gw: s.server.IPv4.AsSlice()})
-	}); err != nil {
-		return fmt.Errorf("leading to the server: %w", err)
-	}
-	listener, err := s.server.Listen(ctx, "tcp4", fmt.Sprintf("0.0.0.0:%d", churn.EndpointPort))
-	if err != nil {
-		return err
-	}
-	s.closers = append(s.closers, listener.Close)
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err == nil {
-				addr := conn.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap().As4()
-				_, _ = conn.Write(addr[:]) // the client may be gone
-				_ = conn.Close()
-			}
-		}
-	}()
-	// After a connection is reset, what conntrack remembers of it is not to slow down those that come after.
-	return s.node.Do(func() error {
-		return os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close", []byte("1"), 0)
-	})
 }
 
 // openAPI makes a way to the API server on which bytes are counted.
