@@ -9,7 +9,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # REPOSITORY:TAG
 IMG ?= ghcr.io/serviceproxy/service-proxy-operator:$(VERSION)
 AGENT_IMG ?= ghcr.io/serviceproxy/service-proxy-agent:$(VERSION)
-TEST_TIMEOUT ?= 40m
+TEST_TIMEOUT ?= 60m
 # Half the CPUs run test programs: the other half is for the control planes, nodes and traffic that these start.
 TEST_PARALLEL ?= $(shell echo $$(( ($$(nproc) + 1) / 2 )))
 # More flags of go test. With -race, which .ci/run gives, a C compiler is needed.

@@ -107,7 +107,7 @@ var _ = Describe("A live node", func() {
 		}
 		AddReportEntry("new connections", fmt.Sprintf("%d, %.0f a second, none failed", opened, float64(opened)/time.Since(start).Seconds()))
 		Expect(opened).To(BeNumerically(">", leastOpened))
-	}, SpecTimeout(20*time.Minute))
+	}, SpecTimeout(35*time.Minute))
 
 	It("gives a client of a Service with affinity one backend in each mode, and keeps what is open", func(ctx SpecContext) {
 		sticky := clusterIP(ctx, "sticky", "80")
