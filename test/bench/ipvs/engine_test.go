@@ -8,8 +8,10 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/serviceproxy/service-proxy-operator/dataplane/addresses"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/conntrack"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/forwarding"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs"
+	"github.com/serviceproxy/service-proxy-operator/dataplane/ipvs/virtualserver"
 	"github.com/serviceproxy/service-proxy-operator/dataplane/xtables"
 	"github.com/serviceproxy/service-proxy-operator/test/cluster"
 )
@@ -36,6 +38,14 @@ func newEngine(b *testing.B, node *cluster.Node) *engine {
 			return err
 		}
 		if err := ipvs.Probe(b.Context(), tools, "rr"); err != nil {
+			return err
+		}
+		release, err := virtualserver.Release()
+		if err != nil {
+			return err
+		}
+		// They are set before the first virtual server, as the agent does.
+		if _, err := conntrack.Apply("/", virtualserver.Writes(release, false)); err != nil {
 			return err
 		}
 		own, err := addresses.List()

@@ -36,7 +36,7 @@ func packets(b *testing.B, c *cluster.Cluster, mine, kubeProxys *cluster.Node, s
 				switch {
 				case errors.Is(err, unix.EINTR): // by the scheduler of the Go runtime
 				case err != nil:
-					b.Fatal(err)
+					b.Fatalf("%s, connection %d of %s: %v", what, round, side(at), err)
 				case round > 0: // the first makes neighbours known
 					r.add(side(at), what, "us", float64(took.Nanoseconds())/1e3)
 				}
