@@ -55,8 +55,9 @@ func (r *Reader) Close() (err error) {
 }
 
 // Read reads everything, chain by chain: of a whole table the kernel looks for where it was from the first rule on, each time
-// that it fills a buffer (__nf_tables_dump_rules). An error that wraps ErrUnknown says that a rule that is in one of the chains with the prefix, or leads to
-// one, cannot be put into words by this package. Any other such rule has a text that no other rule has.
+// that it fills a buffer (__nf_tables_dump_rules). An error that wraps ErrUnknown says that a rule that is in one of the chains
+// with the prefix, or leads to one, cannot be put into words by this package. Any other such rule has a text that no other rule
+// has.
 func (r *Reader) Read(ctx context.Context) (Rules, error) {
 	ahead := r.ahead
 	r.ahead = nil

@@ -28,8 +28,10 @@ func packets(b *testing.B, c *cluster.Cluster, mine, kubeProxys *cluster.Node, s
 	sides := []*cluster.Pod{clientOn(b, c, mine), clientOn(b, c, kubeProxys)}
 	random := rand.New(rand.NewPCG(1, 2))
 	for round := range packetRounds {
-		service := netip.AddrPortFrom(clusterIP(random.IntN(services)), churn.Port)
-		for what, to := range map[string]netip.AddrPort{firstPacket: service, withoutIPVS: netip.AddrPortFrom(nth([4]byte{10, 201}, 1), churn.EndpointPort)} {
+		for what, to := range map[string]netip.AddrPort{
+			firstPacket: netip.AddrPortFrom(clusterIP(random.IntN(services)), churn.Port),
+			withoutIPVS: netip.AddrPortFrom(nth([4]byte{10, 201}, 1), churn.EndpointPort),
+		} {
 			for i := range sides {
 				at := (i + round) % len(sides)
 				took, err := timeConnect(sides[at], to)
@@ -61,7 +63,8 @@ func timeConnect(from *cluster.Pod, to netip.AddrPort) (took time.Duration, err 
 // clientOn is a pod of a node on which another pod answers at every endpoint.
 func clientOn(b *testing.B, c *cluster.Cluster, node *cluster.Node) *cluster.Pod {
 	b.Helper()
-	pods, err := c.RunPods(b.Context(), cluster.PodSpec{Name: "client-" + node.Name, Node: node.Name}, cluster.PodSpec{Name: "server-" + node.Name, Node: node.Name})
+	pods, err := c.RunPods(b.Context(),
+		cluster.PodSpec{Name: "client-" + node.Name, Node: node.Name}, cluster.PodSpec{Name: "server-" + node.Name, Node: node.Name})
 	if err != nil {
 		b.Fatal(err)
 	}
